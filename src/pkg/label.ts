@@ -1,0 +1,20 @@
+import { invalidArgument } from "#pkg/errors.ts";
+
+/** Labels of an object; an empty value in an update with a field mask removes the label. */
+export type Labels = Readonly<Record<string, string>>;
+
+const maxSize = 4096;
+
+/** Throws `invalid-argument` when key and value together are longer than 4096 bytes, upstream's bound. */
+export function assertLabel(key: string, value: string): void {
+  const size = Buffer.byteLength(key) + Buffer.byteLength(value);
+  if (size <= maxSize) return;
+  const shown = key.length > 64 ? key.slice(0, 64) : key;
+  throw invalidArgument(
+    `label key and value length (${size} bytes) greater than maximum size (${maxSize} bytes), key: ${shown}`,
+  );
+}
+
+export function assertLabels(labels: Labels): void {
+  for (const [key, value] of Object.entries(labels)) assertLabel(key, value);
+}

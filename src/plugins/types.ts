@@ -1,0 +1,31 @@
+import type { ContentStore } from "#core/content/content.ts";
+import type { Differ } from "#core/diff/diff.ts";
+import type { Exchange } from "#core/events/events.ts";
+import type { Collector } from "#core/gc/gc.ts";
+import type { LeaseManager } from "#core/leases/leases.ts";
+import type { Metadata } from "#core/metadata/metadata.ts";
+import type { TaskRuntime } from "#core/runtime/runtime.ts";
+import type { Snapshotter } from "#core/snapshots/snapshots.ts";
+import { type PluginType, pluginType } from "#pkg/plugin/plugin.ts";
+import type { Service } from "#pkg/rpc/service.ts";
+
+/** Every slot of the daemon and what its holders implement; names as upstream's. */
+
+/** Blobs without namespaces; `metadata` gives them these. */
+export const ContentPlugin: PluginType<ContentStore> = pluginType("io.containerd.content.v1");
+/** Snapshot backends without namespaces. */
+export const SnapshotPlugin: PluginType<Snapshotter> = pluginType("io.containerd.snapshotter.v1");
+export const DiffPlugin: PluginType<Differ> = pluginType("io.containerd.differ.v1");
+export const MetadataPlugin: PluginType<Metadata> = pluginType("io.containerd.metadata.v1");
+export const EventPlugin: PluginType<Exchange> = pluginType("io.containerd.event.v1");
+export const LeasePlugin: PluginType<LeaseManager> = pluginType("io.containerd.lease.v1");
+export const GcPlugin: PluginType<Collector> = pluginType("io.containerd.gc.v1");
+export const RuntimePlugin: PluginType<TaskRuntime> = pluginType("io.containerd.runtime.v2");
+/** Handlers over the stores, usable in the same process without a socket. */
+export const ServicePlugin: PluginType<Service> = pluginType("io.containerd.service.v1");
+/** What the gRPC servers serve. */
+export const GrpcPlugin: PluginType<Service> = pluginType("io.containerd.grpc.v1");
+/** What the ttrpc server serves. */
+export const TtrpcPlugin: PluginType<Service> = pluginType("io.containerd.ttrpc.v1");
+/** Listeners; started after everything else has. */
+export const ServerPlugin: PluginType<AsyncDisposable> = pluginType("io.containerd.server.v1");

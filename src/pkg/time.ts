@@ -26,3 +26,37 @@ export function nanosToTimestamp(nanos: UnixNanos): { seconds: bigint; nanos: nu
 export function timestampToNanos(timestamp: { seconds: bigint; nanos: number }): UnixNanos {
   return timestamp.seconds * 1_000_000_000n + BigInt(timestamp.nanos);
 }
+
+const rfc3339 =
+  /^(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))$/;
+
+/** An RFC 3339 time; undefined where the text is none, or names a day or hour that does not exist. */
+export function tryParseRfc3339(value: string): UnixNanos | undefined {
+  const match = rfc3339.exec(value);
+  if (!match) return;
+  const [year, month, day, hour, minute, second] = match.slice(1, 7).map(Number);
+  const [fraction = "", sign, offsetHour = "0", offsetMinute = "0"] = match.slice(7);
+  const date = new Date(0);
+  date.setUTCFullYear(year ?? 0, (month ?? 0) - 1, day);
+  date.setUTCHours(hour ?? 0, minute, second);
+  const exists =
+    date.getUTCMonth() + 1 === month &&
+    date.getUTCDate() === day &&
+    date.getUTCHours() === hour &&
+    date.getUTCMinutes() === minute &&
+    date.getUTCSeconds() === second &&
+    Number(offsetHour) < 24 &&
+    Number(offsetMinute) < 60;
+  if (!exists) return;
+  const offsetMs = (Number(offsetHour) * 60 + Number(offsetMinute)) * 60_000;
+  const ms = date.getTime() - (sign === "-" ? -offsetMs : offsetMs);
+  return BigInt(ms) * 1_000_000n + BigInt(fraction.slice(0, 9).padEnd(9, "0"));
+}
+
+/** RFC 3339 in UTC with as many decimals as needed, as Go prints times. */
+export function formatRfc3339(nanos: UnixNanos): string {
+  const { seconds, nanos: rest } = nanosToTimestamp(nanos);
+  const whole = new Date(Number(seconds) * 1000).toISOString().slice(0, 19);
+  const fraction = String(rest).padStart(9, "0").replace(/0+$/, "");
+  return fraction === "" ? `${whole}Z` : `${whole}.${fraction}Z`;
+}

@@ -1,0 +1,29 @@
+import assert from "node:assert";
+import { test } from "node:test";
+import { maskedMap, parseFieldPath } from "#pkg/field-mask.ts";
+
+test("parseFieldPath() keeps dots of a key", () => {
+  assert.deepStrictEqual(parseFieldPath("labels.a.b", ["labels"]), { field: "labels", key: "a.b" });
+  assert.deepStrictEqual(parseFieldPath("labels", ["labels"]), {
+    field: "labels",
+    key: undefined,
+  });
+  assert.deepStrictEqual(parseFieldPath("target.size", ["labels"]), {
+    field: "target.size",
+    key: undefined,
+  });
+});
+
+test("maskedMap() replaces the whole, sets one key, or removes it", () => {
+  const current = { a: "1", b: "2" };
+  assert.deepStrictEqual(maskedMap(current, { c: "3" }, undefined), { c: "3" });
+  assert.deepStrictEqual(maskedMap(current, { b: "3", c: "4" }, "b"), { a: "1", b: "3" });
+  assert.deepStrictEqual(maskedMap(current, {}, "a"), { b: "2" });
+});
+
+test("maskedMap() treats __proto__ and constructor as keys like others", () => {
+  const given = Object.fromEntries([["__proto__", "x"]]);
+  const result = maskedMap({}, given, "__proto__");
+  assert.deepStrictEqual(Object.entries(result), [["__proto__", "x"]]);
+  assert.deepStrictEqual(maskedMap({}, {}, "constructor"), {});
+});

@@ -1,0 +1,26 @@
+/** One path of a field mask: a field, or one key of a field that is a map (`labels.a.b`). */
+export interface FieldPath {
+  readonly field: string;
+  readonly key: string | undefined;
+}
+
+/** Splits paths whose first part is one of `maps`; the rest is the key, dots and all. */
+export function parseFieldPath(path: string, maps: readonly string[]): FieldPath {
+  const dot = path.indexOf(".");
+  const field = path.slice(0, dot);
+  if (dot < 0 || !maps.includes(field)) return { field: path, key: undefined };
+  return { field, key: path.slice(dot + 1) };
+}
+
+/** `current` with the masked part of `given`: the whole map, or one key, which goes when it is not given. */
+export function maskedMap<V>(
+  current: Readonly<Record<string, V>>,
+  given: Readonly<Record<string, V>>,
+  key: string | undefined,
+): Readonly<Record<string, V>> {
+  if (key === undefined) return given;
+  const others = Object.entries(current).filter(([k]) => k !== key);
+  const value = Object.hasOwn(given, key) ? given[key] : undefined;
+  // From entries, since assigning a key named `__proto__` would not make one.
+  return Object.fromEntries(value === undefined ? others : [...others, [key, value]]);
+}

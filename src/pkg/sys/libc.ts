@@ -34,6 +34,28 @@ export function native<F extends (...args: never[]) => number>(
   return libc.func(name, nativeTypes[result], types) as unknown as F;
 }
 
+/** Whether the C library is new enough to have a function. */
+export function hasNative(name: string): boolean {
+  try {
+    libc.symbol(name);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const held: Buffer[] = [];
+
+/** Makes a call with buffers whose addresses went into another one, which the collector does not see as a use. */
+export function holding<T>(buffers: readonly Buffer[], call: () => T): T {
+  held.push(...buffers);
+  try {
+    return call();
+  } finally {
+    held.length -= buffers.length;
+  }
+}
+
 /** Passes a result on, or throws what errno says. Must directly follow the call. */
 export function check(result: number, syscall: string, path?: Path): number {
   if (result < 0) throw lastError(syscall, path);

@@ -1,7 +1,7 @@
 import { O } from "#pkg/sys/constants.ts";
 import { descriptorCalls } from "#pkg/sys/linux-descriptor.ts";
 import { SyscallError } from "#pkg/sys/errno.ts";
-import { address, check, native } from "#pkg/sys/libc.ts";
+import { address, check, holding, native } from "#pkg/sys/libc.ts";
 import type { SocketCalls } from "#pkg/sys/syscall.ts";
 
 type MessageCall = (fd: number, message: Buffer, flags: number) => number;
@@ -77,9 +77,11 @@ export const socketCalls: SocketCalls = {
       for (const [i, fd] of fds.entries()) control.writeInt32LE(fd, cmsgHeaderBytes + 4 * i);
     }
     const { header, keep } = messageHeader(data, control);
-    const sent = check(sendmsg(socket, header, MSG_DONTWAIT | MSG_NOSIGNAL), "sendmsg");
-    keep.length = 0;
-    return sent;
+    const flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+    return check(
+      holding(keep, () => sendmsg(socket, header, flags)),
+      "sendmsg",
+    );
   },
   recvmsg(socket, { bytesMax, fdsMax }) {
     const data = Buffer.alloc(bytesMax);
@@ -88,9 +90,11 @@ export const socketCalls: SocketCalls = {
     );
     const { header, keep } = messageHeader(data, control);
     const flags = MSG_DONTWAIT | MSG_CMSG_CLOEXEC;
-    const received = check(recvmsg(socket, header, flags), "recvmsg");
+    const received = check(
+      holding(keep, () => recvmsg(socket, header, flags)),
+      "recvmsg",
+    );
     const fds = rightsOf(control.subarray(0, Number(header.readBigUInt64LE(40))));
-    keep.length = 0;
     if ((header.readInt32LE(48) & MSG_CTRUNC) !== 0 || fds.length > fdsMax) {
       for (const fd of fds) descriptorCalls.close(fd);
       throw new SyscallError("EMSGSIZE", "recvmsg");

@@ -49,7 +49,8 @@ export class ClientCall {
   #trailers: IncomingHttpHeaders | undefined;
   #failure: Error | undefined;
   #sendFailure: CodedError | undefined;
-  readonly #closed: Promise<void>;
+  /** Resolves when the status has come or none can come any more. */
+  readonly #settled: Promise<void>;
 
   /** Throws `canceled` or `deadline-exceeded` when the context has ended, `invalid-argument` for an odd namespace. */
   constructor(ctx: Context, session: ClientHttp2Session, options: ClientCallOptions) {
@@ -60,12 +61,14 @@ export class ClientCall {
     const stream = request(ctx, session, options);
     this.#stream = stream;
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.#closed = promise;
+    this.#settled = promise;
     stream.on("response", (headers) => {
       this.#headers = headers;
+      if (headers["grpc-status"] !== undefined) resolve();
     });
     stream.on("trailers", (trailers) => {
       this.#trailers = trailers;
+      resolve();
     });
     stream.on("error", (error) => {
       this.#failure = error;
@@ -121,7 +124,7 @@ export class ClientCall {
     }
     this.#reader = undefined;
     reader.discard();
-    await this.#closed;
+    await this.#settled;
     this.#throwStatus();
     return undefined;
   }

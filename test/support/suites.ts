@@ -1,0 +1,119 @@
+import { globSync } from "node:fs";
+import { join, relative, resolve } from "node:path";
+import { Transform } from "node:stream";
+import { finished } from "node:stream/promises";
+import { run } from "node:test";
+import { spec } from "node:test/reporters";
+import type { Skip, Tally } from "#test/support/tally.ts";
+
+export interface Suite {
+  readonly name: string;
+  /** Absolute. */
+  readonly files: readonly string[];
+  readonly needsRoot: boolean;
+  /** Suites with containers run one file after the other: what they start is seen by every neighbour. */
+  readonly inParallel: boolean;
+}
+
+const project = resolve(import.meta.dirname, "../..");
+const names = ["unit", "root", "compat", "long"] as const;
+
+/**
+ * The suites an argument list names: `unit`, `root`, `compat`, `long NAME`, or files. None named: all but `long`.
+ * Throws where a name fits nothing, so that a misspelt file is no success.
+ */
+export async function suitesFor(args: readonly string[]): Promise<Suite[]> {
+  const all = allSuites();
+  if (args[0] === "long") return [longSuite(args[1])];
+  const chosen = args.filter((arg) => names.some((name) => name === arg));
+  const patterns = args.filter((arg) => !chosen.includes(arg));
+  const suites = chosen.length > 0 ? all.filter((suite) => chosen.includes(suite.name)) : all;
+  const narrowed = suites.map((suite) => ({ ...suite, files: suite.files.filter(fits(patterns)) }));
+  const found = narrowed.filter((suite) => suite.files.length > 0);
+  if (found.length === 0) throw new Error(`no test file fits ${args.join(" ")}`);
+  return found;
+}
+
+function fits(patterns: readonly string[]): (file: string) => boolean {
+  return (file) =>
+    patterns.length === 0 || patterns.some((pattern) => relative(project, file).includes(pattern));
+}
+
+function allSuites(): Suite[] {
+  const files = globSync("{src,tools,test}/**/*.test.ts", {
+    cwd: project,
+    exclude: ["tools/node/node_modules/**", "src/api/gen/**"],
+  }).toSorted();
+  const paths = files.filter((file) => !file.endsWith(".long.test.ts"));
+  const isCompat = (file: string): boolean => file.startsWith("test/compat/");
+  const isRoot = (file: string): boolean => file.endsWith(".root.test.ts");
+  const suite = (name: string, choose: (file: string) => boolean, needsRoot: boolean): Suite => ({
+    name,
+    files: paths.filter(choose).map((file) => join(project, file)),
+    needsRoot,
+    inParallel: !needsRoot,
+  });
+  return [
+    suite("unit", (file) => !isRoot(file), false),
+    suite("root", (file) => isRoot(file) && !isCompat(file), true),
+    suite("compat", (file) => isRoot(file) && isCompat(file), true),
+  ];
+}
+
+function longSuite(name: string | undefined): Suite {
+  const all = globSync("test/**/*.long.test.ts", { cwd: project });
+  const files = all.filter((file) => name !== undefined && file.includes(name));
+  if (files.length === 0) {
+    throw new Error(
+      `npm run test:long -- NAME, with NAME one of: ${all.join(", ") || "(none yet)"}`,
+    );
+  }
+  const paths = files.map((file) => join(project, file));
+  return { name: "long", files: paths, needsRoot: true, inParallel: false };
+}
+
+export async function runSuite(
+  suite: Suite,
+  { verbose, concurrency }: { verbose: boolean; concurrency: number },
+): Promise<Tally> {
+  const started = performance.now();
+  const skips: Skip[] = [];
+  const counts = { tests: 0, passed: 0, failed: 0, cancelled: 0, todo: 0 };
+  const events = run({
+    files: suite.files,
+    concurrency: suite.inParallel ? concurrency : 1,
+    execArgv: ["--disable-warning=ExperimentalWarning"],
+    cwd: project,
+  });
+  events.on("test:pass", ({ name, skip, file = "" }) => {
+    if (skip === undefined || skip === false) return;
+    const reason = skip === true ? "no reason given" : skip;
+    skips.push({ file: relative(project, file), name, reason });
+  });
+  events.on("test:summary", (summary) => {
+    if (summary.file === undefined) Object.assign(counts, summary.counts);
+  });
+  const shown = verbose ? events : events.pipe(withoutSuccesses());
+  const text = shown.pipe(new spec());
+  text.pipe(process.stdout, { end: false });
+  await finished(text);
+  return { suite: suite.name, ...counts, skips, durationMs: performance.now() - started };
+}
+
+interface ReporterEvent {
+  readonly type: string;
+  readonly data: { readonly file?: string };
+}
+
+/** Failures and output only, and without the totals of each suite, which follow once at the end. */
+function withoutSuccesses(): Transform {
+  const kept = new Set(["test:fail", "test:stdout", "test:stderr"]);
+  return new Transform({
+    objectMode: true,
+    transform(event: ReporterEvent, _encoding, done) {
+      const ofFile = event.type === "test:diagnostic" && event.data.file !== undefined;
+      if (kept.has(event.type) || ofFile) this.push(event);
+      done();
+    },
+  });
+}

@@ -6,12 +6,13 @@ import {
   type ServerHttp2Session,
   type ServerHttp2Stream,
 } from "node:http2";
-import { createServer, type Server } from "node:net";
+import { createServer, type Server, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { type Logger, silentLogger } from "#pkg/log.ts";
 import { Routes } from "#pkg/rpc/routes.ts";
 import type { Service } from "#pkg/rpc/service.ts";
 import { listenUnix, type UnixSocketOptions } from "#pkg/rpc/unix-socket.ts";
+import { admit } from "./authority-gate.ts";
 import { MESSAGE_BYTES_MAX } from "./message-reader.ts";
 import { type ServerCallOptions, serveCall } from "./server-call.ts";
 
@@ -40,6 +41,8 @@ export class GrpcServer implements AsyncDisposable {
   readonly #listeners = new AsyncDisposableStack();
   readonly #sessions = new Set<ServerHttp2Session>();
   readonly #sockets = new Set<Duplex>();
+  /** Connections without a request yet. */
+  readonly #waiting = new Set<Socket>();
   readonly #running = new Set<Promise<void>>();
   #closed: Promise<void> | undefined;
 
@@ -61,7 +64,7 @@ export class GrpcServer implements AsyncDisposable {
 
   /** Listens at a path, which is replaced when it is there, and removed on close. */
   async listen(path: string, options: UnixSocketOptions): Promise<void> {
-    const server = this.#createListener();
+    const server = this.#createListener((socket) => this.#admit(socket));
     const file = await listenUnix(server, path, options);
     this.#listeners.defer(() => stop(server));
     this.#listeners.use(file);
@@ -69,7 +72,7 @@ export class GrpcServer implements AsyncDisposable {
 
   /** Takes over a socket that already listens. Its file stays where it is. */
   async listenFd(fd: number): Promise<void> {
-    const server = this.#createListener();
+    const server = this.#createListener((socket) => this.#admit(socket));
     server.listen({ fd });
     await once(server, "listening");
     this.#listeners.defer(() => stop(server));
@@ -77,7 +80,7 @@ export class GrpcServer implements AsyncDisposable {
 
   /** Listens on TCP, in the clear; port 0 takes a free one, which is given back. */
   async listenTcp({ host, port }: { host: string; port: number }): Promise<{ port: number }> {
-    const server = this.#createListener();
+    const server = this.#createListener((socket) => this.serve(socket));
     server.listen({ host, port });
     await once(server, "listening");
     this.#listeners.defer(() => stop(server));
@@ -118,6 +121,7 @@ export class GrpcServer implements AsyncDisposable {
       for (const socket of this.#sockets) socket.destroy();
       giveUp();
     }, timeoutMs);
+    for (const socket of this.#waiting) socket.destroy();
     for (const session of this.#sessions) session.close();
     try {
       const handlers = Promise.all(this.#running).then(() => {});
@@ -127,8 +131,26 @@ export class GrpcServer implements AsyncDisposable {
     }
   }
 
-  #createListener(): Server {
-    const server = createServer((socket) => this.serve(socket));
+  /** Only who dials a path sends one as its authority. */
+  #admit(socket: Socket): void {
+    if (this.#closed) {
+      socket.destroy();
+      return;
+    }
+    this.#waiting.add(socket);
+    const forget = (): void => {
+      this.#waiting.delete(socket);
+    };
+    socket.on("close", forget);
+    admit(socket, (connection) => {
+      forget();
+      socket.off("close", forget);
+      this.serve(connection);
+    });
+  }
+
+  #createListener(onConnection: (socket: Socket) => void): Server {
+    const server = createServer(onConnection);
     server.on("error", (error) => {
       this.#options.logger.error("grpc: listener failed", { error });
     });

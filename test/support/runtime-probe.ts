@@ -27,6 +27,7 @@ function probe(runtime: string): string | undefined {
   try {
     mkdirSync(join(bundle, "rootfs/bin"), { recursive: true });
     mkdirSync(join(bundle, "rootfs/proc"));
+    mkdirSync(join(bundle, "rootfs/dev"));
     copyFileSync(debianProgram("busybox"), join(bundle, "rootfs/bin/busybox"));
     writeFileSync(join(bundle, "config.json"), JSON.stringify(smallestSpec(id)));
     const PATH = `${process.env["PATH"] ?? ""}:/usr/local/sbin:/usr/sbin:/sbin`;

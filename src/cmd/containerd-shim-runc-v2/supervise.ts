@@ -1,0 +1,88 @@
+import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
+import { CodedError, messageOf } from "#pkg/errors.ts";
+import type { Logger } from "#pkg/log.ts";
+import { linux } from "#pkg/sys/linux.ts";
+import { spawnProcess } from "#pkg/sys/spawn.ts";
+import { serveGroup } from "#shim/serve.ts";
+import { defaultSocketDir, socketAddress } from "#shim/socket-address.ts";
+import type { Flags } from "./flags.ts";
+import { joinGroup } from "./join.ts";
+
+const defaultSearchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const oomScoreMax = 1000;
+
+/**
+ * Becomes the supervisor of a group, or finds the one there is.
+ *
+ * Standard output gets one line of JSON when the group can be reached (`version`, `address`,
+ * `protocol`, `pid`) and is then let go. Started by the daemon in a session of its own; outlives
+ * it.
+ */
+export async function supervise(flags: Flags, logger: Logger): Promise<void> {
+  const { namespace, id: group, address: daemonAddress } = flags;
+  if (namespace === "") throw new CodedError("invalid-argument", "shim namespace cannot be empty");
+  if (group === "") throw new CodedError("invalid-argument", "-id is required: the group's name");
+  const eventsPath = process.env["TTRPC_ADDRESS"] ?? "";
+  if (eventsPath === "") throw new CodedError("invalid-argument", "TTRPC_ADDRESS is not set");
+  const socketDir = flags.socketDir === "" ? defaultSocketDir : flags.socketDir;
+  const address = socketAddress(socketDir, { daemonAddress, namespace, id: group });
+  raiseOomScore(logger);
+  // A fault in one operation must not take the streams of every other container with it.
+  process.on("uncaughtException", (error) => logger.error("uncaught exception", { error }));
+  const outcome = await serveGroup({
+    sys: linux,
+    spawn: spawnProcess,
+    logger,
+    namespace,
+    group,
+    address,
+    eventsPath,
+    env: childEnv(),
+    searchPath: process.env["PATH"] ?? defaultSearchPath,
+    nofileSoft: nofileSoft(),
+    stateDir: flags.state === "" ? undefined : flags.state,
+    signal: exitSignal(),
+    onReady: () => announce(address, process.pid),
+  });
+  if (outcome === "taken") announce(address, await joinGroup(address, group));
+}
+
+function announce(address: string, pid: number): void {
+  writeSync(1, `${JSON.stringify({ version: 3, address, protocol: "ttrpc", pid })}\n`);
+  // Whoever reads it waits for the end as well.
+  const none = openSync("/dev/null", "w");
+  linux.dup3(none, 1);
+  closeSync(none);
+}
+
+// NOTIFY_SOCKET would make runc wait for the container to speak systemd's protocol.
+function childEnv(): Record<string, string> {
+  const kept = Object.entries(process.env).filter(
+    (entry): entry is [string, string] =>
+      entry[1] !== undefined &&
+      entry[0] !== "NOTIFY_SOCKET" &&
+      entry[0] !== "CONTAINERD_NOFILE_SOFT",
+  );
+  return Object.fromEntries(kept);
+}
+
+function nofileSoft(): number | undefined {
+  const soft = Number(process.env["CONTAINERD_NOFILE_SOFT"]);
+  return Number.isSafeInteger(soft) && soft > 0 ? soft : undefined;
+}
+
+function exitSignal(): AbortSignal {
+  const controller = new AbortController();
+  for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => controller.abort());
+  return controller.signal;
+}
+
+// When memory runs out the daemon should outlive its supervisors, and those their containers.
+function raiseOomScore(logger: Logger): void {
+  try {
+    const parent = Number(readFileSync(`/proc/${process.ppid}/oom_score_adj`, "utf8"));
+    writeFileSync("/proc/self/oom_score_adj", String(Math.min(parent + 1, oomScoreMax)));
+  } catch (error) {
+    logger.warn("failed to adjust OOM score", { error: messageOf(error) });
+  }
+}

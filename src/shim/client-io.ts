@@ -1,0 +1,87 @@
+import { createWriteStream } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { Socket } from "node:net";
+import { dirname } from "node:path";
+import type { Readable, Writable } from "node:stream";
+import { CodedError, messageOf } from "#pkg/errors.ts";
+import { AT, O, S_IF } from "#pkg/sys/constants.ts";
+import type { Syscalls } from "#pkg/sys/syscall.ts";
+
+/** The client's end of an output: a FIFO or a file. */
+export interface OutputEnd {
+  readonly stream: Writable;
+  readonly fd: number;
+}
+
+/**
+ * The client's end of an input, a FIFO, and what keeps it from ending before the client says so.
+ */
+export interface InputEnd {
+  readonly stream: Readable;
+  readonly fd: number;
+  /** Lets the input end once the client has closed its own side. Twice is once. */
+  release(): void;
+}
+
+/**
+ * Opens what the client reads.
+ *
+ * A FIFO is opened for both directions: opening never waits for the client, writing never meets a
+ * FIFO without a reader, and what was written stays readable for a client that comes later.
+ */
+export function openOutput(sys: Syscalls, path: string): OutputEnd {
+  if (isFifo(sys, path)) {
+    const fd = attempt(`opening w/o fifo ${JSON.stringify(path)} failed`, () =>
+      sys.openat(AT.FDCWD, path, O.RDWR | O.NONBLOCK),
+    );
+    return { fd, stream: new Socket({ fd, readable: false, writable: true }) };
+  }
+  const fd = attempt(`opening file ${JSON.stringify(path)} failed`, () =>
+    sys.openat(AT.FDCWD, path, O.WRONLY | O.APPEND),
+  );
+  return { fd, stream: createWriteStream(path, { fd }) };
+}
+
+/** Opens what the client writes. Not to be called for anything but a FIFO. */
+export function openInput(sys: Syscalls, path: string): InputEnd {
+  const open = (flags: number): number =>
+    attempt(`opening ${path} failed`, () => sys.openat(AT.FDCWD, path, flags | O.NONBLOCK));
+  const fd = open(O.RDONLY);
+  let keeper: number | undefined;
+  try {
+    keeper = open(O.WRONLY);
+  } catch (error) {
+    sys.close(fd);
+    throw error;
+  }
+  return {
+    fd,
+    stream: new Socket({ fd, readable: true, writable: false }),
+    release: () => {
+      if (keeper !== undefined) sys.close(keeper);
+      keeper = undefined;
+    },
+  };
+}
+
+export function isFifo(sys: Syscalls, path: string): boolean {
+  return attempt(`opening ${path} failed`, () => {
+    return (sys.fstatat(AT.FDCWD, path, 0).mode & S_IF.MT) === S_IF.IFO;
+  });
+}
+
+/** Makes the file of a `file://` URI, as upstream with its directories. */
+export async function createLogFile(sys: Syscalls, path: string): Promise<void> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o755 });
+  sys.close(sys.openat(AT.FDCWD, path, O.APPEND | O.CREAT | O.WRONLY, 0o644));
+}
+
+function attempt<T>(what: string, call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    throw new CodedError("unknown", `containerd-shim: ${what}: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,309 @@
+import { rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Context } from "#pkg/context.ts";
+import { CodedError, messageOf, notFound } from "#pkg/errors.ts";
+import { KeyedMutex } from "#pkg/keyed-mutex.ts";
+import type { WindowSize } from "#pkg/sys/syscall.ts";
+import { ContainerExecs } from "./container-execs.ts";
+import { writeExitRecord } from "./exit-record.ts";
+import { parseLossless } from "./lossless-json.ts";
+import { readPipes, readProcStat } from "./proc.ts";
+import { drain, type ProcessIo, settlesWithin } from "./process-io.ts";
+import { type Exit, type ProcessState, pidOf } from "./process-state.ts";
+import { watchProcess } from "./process-watch.ts";
+import { rootfsOf, unmountBelow } from "./rootfs.ts";
+import type { RuntimeCli } from "./runtime-cli.ts";
+import type { ShimServices } from "./shim-services.ts";
+import type { Stdio } from "./stdio.ts";
+import { TaskProcess } from "./task-process.ts";
+import {
+  type ProcessRecord,
+  removeTaskRecord,
+  type TaskRecord,
+  writeTaskRecord,
+} from "./task-record.ts";
+
+const SIGKILL = 9;
+const lastExitTimeoutMs = 10_000;
+
+export interface ContainerConfig {
+  readonly id: string;
+  readonly bundle: string;
+  readonly stdio: Stdio;
+  readonly runtime: RuntimeCli;
+  readonly ioUid: number;
+  readonly ioGid: number;
+  readonly hasRootfs: boolean;
+  readonly hasOwnPidNamespace: boolean;
+}
+
+/**
+ * A container that the runtime has made: its first process and the execs.
+ *
+ * What is announced comes in this order: create, start, each exec's added, started and exit, the
+ * exit of the first process, delete. The first process's exit is therefore told only after those of
+ * the execs.
+ */
+export class Container {
+  readonly id: string;
+  readonly bundle: string;
+  readonly init: TaskProcess;
+  readonly execs: ContainerExecs;
+  readonly #config: ContainerConfig;
+  readonly #services: ShimServices;
+  readonly #locks = new KeyedMutex();
+  /** True as soon as the kernel has reported the exit, before the state says so. */
+  #hasEnded = false;
+  #phase: TaskRecord["phase"] = "created";
+  #saving: Promise<void> = Promise.resolve();
+  #isDeleted = false;
+
+  constructor(services: ShimServices, config: ContainerConfig) {
+    this.id = config.id;
+    this.bundle = config.bundle;
+    this.#services = services;
+    this.#config = config;
+    this.init = new TaskProcess(config.id, config.stdio, (exit) => {
+      this.#hasEnded = true;
+      services.tasks.go(() => this.#exited(exit));
+    });
+    this.execs = new ContainerExecs(services, { ...config, onChange: () => this.#save() });
+  }
+
+  get runtime(): RuntimeCli {
+    return this.#config.runtime;
+  }
+
+  /** `execId` empty is the first process. Throws `not-found`. */
+  process(execId: string): TaskProcess {
+    return execId === "" ? this.init : this.execs.get(execId);
+  }
+
+  /** The status as clients see it: an exec is as paused as its container. */
+  statusOf(process: TaskProcess): ProcessState["status"] {
+    const { status } = this.init.state;
+    return status === "paused" || status === "pausing" ? status : process.state.status;
+  }
+
+  async start(): Promise<number> {
+    using _lock = await this.#locks.acquire("");
+    this.init.assertAllowed("start");
+    using _hold = this.init.hold();
+    await this.runtime.start(this.id);
+    const pid = pidOf(this.init.state);
+    this.init.apply({ type: "started", pid });
+    await this.#enter("running");
+    this.#services.publish({ topic: "/tasks/start", containerId: this.id, pid });
+    return pid;
+  }
+
+  addExec(execId: string, options: { spec: string; stdio: Stdio }): void {
+    this.init.assertAllowed("exec");
+    this.execs.add(execId, options);
+  }
+
+  async kill(signal: number, scope: "init" | "all"): Promise<void> {
+    using _lock = await this.#locks.acquire("");
+    this.init.assertAllowed("kill");
+    if (this.#hasEnded) throw notFound("process already finished");
+    try {
+      await this.runtime.kill(this.id, signal, scope, "unknown error after kill");
+    } catch (error) {
+      // The runtime may have found it gone; what counts is what the kernel has told us.
+      if (this.#isGone()) throw notFound("process already finished", { cause: error });
+      throw error;
+    }
+  }
+
+  async pause(): Promise<void> {
+    using _lock = await this.#locks.acquire("");
+    this.init.assertAllowed("pause");
+    this.init.apply({ type: "pausing" });
+    try {
+      await this.runtime.pause(this.id);
+    } catch (error) {
+      this.init.apply({ type: "pause-failed" });
+      throw error;
+    }
+    this.init.apply({ type: "paused" });
+    await this.#enter("paused");
+    this.#services.publish({ topic: "/tasks/paused", containerId: this.id });
+  }
+
+  async resume(): Promise<void> {
+    using _lock = await this.#locks.acquire("");
+    this.init.assertAllowed("resume");
+    await this.runtime.resume(this.id);
+    this.init.apply({ type: "resumed" });
+    await this.#enter("running");
+    this.#services.publish({ topic: "/tasks/resumed", containerId: this.id });
+  }
+
+  /** `resources` is the JSON of the specification's LinuxResources. */
+  async update(resources: string): Promise<void> {
+    using _lock = await this.#locks.acquire("");
+    this.init.assertAllowed("update");
+    parseLossless(resources, "resources");
+    const file = join(this.bundle, ".resources.json");
+    await writeFile(file, resources, { mode: 0o600 });
+    try {
+      await this.runtime.update(this.id, file);
+    } finally {
+      await rm(file, { force: true });
+    }
+  }
+
+  async pids(ctx: Context): Promise<{ pid: number; execId: string }[]> {
+    using _lock = await this.#locks.acquire("", ctx.signal);
+    const pids = await this.runtime.ps(ctx, this.id);
+    const execs = new Map(this.execs.all().map((exec) => [pidOf(exec.state), exec.id]));
+    return pids.map((pid) => ({ pid, execId: execs.get(pid) ?? "" }));
+  }
+
+  resize(execId: string, size: WindowSize): void {
+    const process = this.process(execId);
+    if (execId !== "") process.assertAllowed("resize");
+    process.io?.resize(size);
+  }
+
+  /**
+   * The container is gone from the runtime and from the disk but for its bundle; its rootfs is
+   * unmounted.
+   */
+  async delete(): Promise<Exit | undefined> {
+    using _lock = await this.#locks.acquire("");
+    this.init.assertAllowed("delete");
+    if (this.init.state.status === "created") await this.#endUnstarted();
+    const { logger, sys, publish } = this.#services;
+    await Promise.all([drain(this.init, logger), this.runtime.delete(this.id, "stopped")]);
+    await this.init.io?.close();
+    await this.execs.closeStreams();
+    if (this.#config.hasRootfs) {
+      try {
+        await unmountBelow(sys, rootfsOf(this.bundle));
+      } catch (error) {
+        const text = `failed rootfs umount: ${messageOf(error)}`;
+        throw new CodedError("unknown", text, { cause: error });
+      }
+    }
+    this.#isDeleted = true;
+    await this.#saving;
+    await removeTaskRecord(this.bundle);
+    this.init.apply({ type: "deleted" });
+    const { exit } = this.init;
+    const told = exit ?? { pid: 0, status: 0, at: 0n };
+    publish({ topic: "/tasks/delete", containerId: this.id, exit: told });
+    return exit;
+  }
+
+  /** After the runtime's create: the pid is known, the streams are copied, the exit is awaited. */
+  async created(pid: number, mark: number, io: ProcessIo): Promise<void> {
+    this.init.created(pid);
+    this.init.io = io;
+    watchProcess(this.#services, pid, mark, (exit) => this.init.reportExit(exit));
+    await this.#save();
+  }
+
+  /** In a supervisor that did not make it: where the record of the one before says it stands. */
+  takeOver(pid: number, phase: "created" | "running" | "paused", io: ProcessIo): void {
+    this.#phase = phase;
+    this.init.created(pid);
+    this.init.io = io;
+    if (phase === "created") return;
+    this.init.apply({ type: "started", pid });
+    if (phase === "running") return;
+    this.init.apply({ type: "pausing" });
+    this.init.apply({ type: "paused" });
+  }
+
+  record(): TaskRecord {
+    const { path, name, root, systemdCgroup } = this.runtime.settings;
+    const running = this.execs.all().filter((exec) => exec.state.status === "running");
+    const pid = pidOf(this.init.state);
+    return {
+      version: 1,
+      id: this.id,
+      namespace: this.#services.namespace,
+      group: this.#services.group,
+      phase: this.#phase,
+      runtime: { path, name, root, systemdCgroup },
+      stdio: this.#config.stdio,
+      hasRootfs: this.#config.hasRootfs,
+      hasOwnPidNamespace: this.#config.hasOwnPidNamespace,
+      init: pid === 0 ? undefined : processRecord(pid),
+      execs: running.map(({ id, stdio, state }) => {
+        return { id, stdio, ...processRecord(pidOf(state)) };
+      }),
+    };
+  }
+
+  /** Ends a container that was never started; its exit is told before the deletion. */
+  async #endUnstarted(): Promise<void> {
+    await this.runtime.delete(this.id, "force");
+    const ended = this.init.wait(this.#services.ctx);
+    if (!(await settlesWithin(ended, lastExitTimeoutMs))) {
+      throw new CodedError("deadline-exceeded", `process of container ${this.id} did not end`);
+    }
+  }
+
+  async #exited(exit: Exit): Promise<void> {
+    const { logger, publish } = this.#services;
+    if (!this.#config.hasOwnPidNamespace) await this.#killAll();
+    await this.execs.closeAndWait();
+    try {
+      await writeExitRecord(this.bundle, exit);
+    } catch (error) {
+      logger.error("failed to store exit status in bundle", { error, id: this.id });
+    }
+    if (this.init.state.status === "paused") await this.#thaw();
+    this.init.apply({ type: "exited", exit });
+    this.init.io?.processExited();
+    publish({ topic: "/tasks/exit", containerId: this.id, id: this.id, exit });
+  }
+
+  // A method, so that the compiler does not take the answer from before an await for still true.
+  #isGone(): boolean {
+    return this.#hasEnded;
+  }
+
+  // The others live on in a shared pid namespace, and would go on in a container that has ended.
+  async #killAll(): Promise<void> {
+    try {
+      await this.runtime.kill(this.id, SIGKILL, "all", "OCI runtime killall failed");
+    } catch (error) {
+      this.#services.logger.error("failed to kill init's children", { error, id: this.id });
+    }
+  }
+
+  // A frozen cgroup cannot be removed.
+  async #thaw(): Promise<void> {
+    try {
+      await this.runtime.resume(this.id);
+    } catch (error) {
+      this.#services.logger.error("resuming exited container from paused state", { error });
+    }
+  }
+
+  async #enter(phase: TaskRecord["phase"]): Promise<void> {
+    this.#phase = phase;
+    await this.#save();
+  }
+
+  /** Records what a successor needs. One write at a time, the last one wins. */
+  #save(): Promise<void> {
+    this.#saving = this.#saving.then(async () => {
+      if (this.#isDeleted) return;
+      try {
+        await writeTaskRecord(this.bundle, this.record());
+      } catch (error) {
+        // The container goes on; only a successor would miss it.
+        this.#services.logger.error("failed to record task", { error, id: this.id });
+      }
+    });
+    return this.#saving;
+  }
+}
+
+function processRecord(pid: number): ProcessRecord {
+  return { pid, startTime: readProcStat(pid)?.startTime ?? "", pipes: readPipes(pid) };
+}

@@ -1,0 +1,102 @@
+import { once } from "node:events";
+import { chmodSync, lstatSync, mkdirSync, unlinkSync } from "node:fs";
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { dirname } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { CodedError, isErrno } from "#pkg/errors.ts";
+import { AT, LOCK, O } from "#pkg/sys/constants.ts";
+import type { Syscalls } from "#pkg/sys/syscall.ts";
+
+const connectTimeoutMs = 1_000;
+const lockTimeoutMs = 10_000;
+const lockPollMs = 5;
+
+/**
+ * The socket by which a group is found. At most one process has it: whoever binds it is the group's
+ * supervisor.
+ *
+ * `release` takes the name away in the same turn, so that nobody finds a supervisor that has
+ * decided to end; who is connected stays connected.
+ */
+export class GroupSocket {
+  readonly server: Server;
+  readonly #path: string;
+  readonly #inode: bigint;
+  #isReleased = false;
+
+  private constructor(server: Server, path: string) {
+    this.server = server;
+    this.#path = path;
+    this.#inode = lstatSync(path, { bigint: true }).ino;
+  }
+
+  /** Undefined when a live process has it. A socket file that nobody listens on is replaced. */
+  static async bind(
+    sys: Syscalls,
+    path: string,
+    onConnection: (socket: Socket) => void,
+  ): Promise<GroupSocket | undefined> {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    // Without the lock two that find a dead socket could each remove what the other has just bound.
+    using _lock = await lockFile(sys, `${path}.lock`);
+    const server = createServer(onConnection);
+    try {
+      await listen(server, path);
+    } catch (error) {
+      if (!isErrno(error, "EADDRINUSE")) throw error;
+      if (await answers(path)) return undefined;
+      unlinkSync(path);
+      await listen(server, path);
+    }
+    return new GroupSocket(server, path);
+  }
+
+  release(): void {
+    if (this.#isReleased) return;
+    this.#isReleased = true;
+    try {
+      // Closing the server would remove the file too, but only of this name and in its own time.
+      if (lstatSync(this.#path, { bigint: true }).ino === this.#inode) unlinkSync(this.#path);
+    } catch (error) {
+      if (!isErrno(error, "ENOENT")) throw error;
+    }
+  }
+}
+
+async function listen(server: Server, path: string): Promise<void> {
+  server.listen(path);
+  await once(server, "listening");
+  chmodSync(path, 0o600);
+}
+
+/** Whether somebody accepts connections there. */
+export async function answers(path: string): Promise<boolean> {
+  const socket = connect(path);
+  try {
+    await once(socket, "connect", { signal: AbortSignal.timeout(connectTimeoutMs) });
+    return true;
+  } catch (error) {
+    if (isErrno(error, "ECONNREFUSED", "ENOENT")) return false;
+    throw error;
+  } finally {
+    socket.destroy();
+  }
+}
+
+async function lockFile(sys: Syscalls, path: string): Promise<Disposable> {
+  const fd = sys.openat(AT.FDCWD, path, O.CREAT | O.RDWR, 0o600);
+  for (let waitedMs = 0; waitedMs < lockTimeoutMs; waitedMs += lockPollMs) {
+    try {
+      sys.flock(fd, LOCK.EX | LOCK.NB);
+      return { [Symbol.dispose]: () => sys.close(fd) };
+    } catch (error) {
+      if (!isErrno(error, "EAGAIN")) {
+        sys.close(fd);
+        throw error;
+      }
+    }
+    await sleep(lockPollMs);
+  }
+  sys.close(fd);
+  throw new CodedError("deadline-exceeded", `${path} is held by another process`);
+}

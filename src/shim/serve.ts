@@ -1,0 +1,90 @@
+import { Context } from "#pkg/context.ts";
+import type { Logger } from "#pkg/log.ts";
+import { TtrpcServer } from "#pkg/rpc/ttrpc/server.ts";
+import { Reaper } from "#pkg/sys/reaper.ts";
+import type { SpawnProcess } from "#pkg/sys/spawn.ts";
+import type { Syscalls } from "#pkg/sys/syscall.ts";
+import { BackgroundTasks } from "./background-tasks.ts";
+import { Children } from "./children.ts";
+import { EventsProxy } from "./events-proxy.ts";
+import { GroupSocket } from "./group-socket.ts";
+import { RuntimeProbe } from "./probe.ts";
+import { Publisher } from "./publisher.ts";
+import type { ShimServices } from "./shim-services.ts";
+import { socketPath } from "./socket-address.ts";
+import { Supervisor } from "./supervisor.ts";
+import { taskServices } from "./task-service.ts";
+
+const flushTimeoutMs = 5_000;
+const closeTimeoutMs = 2_000;
+
+export interface ServeOptions {
+  readonly sys: Syscalls;
+  readonly spawn: SpawnProcess;
+  readonly logger: Logger;
+  readonly namespace: string;
+  readonly group: string;
+  /** `unix:///...`, see `socketAddress`. */
+  readonly address: string;
+  /** The daemon's ttrpc socket, where events go. */
+  readonly eventsPath: string;
+  /** Environment of runtimes and loggers. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly searchPath: string;
+  readonly nofileSoft: number | undefined;
+  /** Directory of the bundles whose containers are to be taken over. */
+  readonly stateDir: string | undefined;
+  /** Ends the supervisor without ending its containers. */
+  readonly signal: AbortSignal;
+  /** Called when it can be reached. */
+  readonly onReady: () => void;
+}
+
+/**
+ * Supervises the containers of one group until there are none and somebody says `Shutdown`.
+ *
+ * Resolves with `taken` when another process supervises the group already, else with `ended`. The
+ * process must be one that nothing else starts children in: every child is reaped here.
+ */
+export async function serveGroup(options: ServeOptions): Promise<"taken" | "ended"> {
+  const { sys, logger, namespace, group } = options;
+  await using stack = new AsyncDisposableStack();
+  const ctx = Context.background({ logger });
+  const ended = Promise.withResolvers<void>();
+  const server = new TtrpcServer({ logger });
+  const socket = await GroupSocket.bind(sys, socketPath(options.address), (connection) => {
+    server.serve(connection);
+  });
+  if (socket === undefined) return "taken";
+  stack.defer(() => socket.release());
+
+  sys.setChildSubreaper("on");
+  const reaper = stack.use(new Reaper({ sys, mode: "all" }));
+  const children = new Children({ ...options, reaper });
+  const events = stack.use(new EventsProxy(ctx, options.eventsPath));
+  const publisher = new Publisher({ namespace, forward: events.forward, logger });
+  const services: ShimServices = {
+    sys,
+    logger,
+    ctx,
+    namespace,
+    group,
+    reaper,
+    children,
+    probe: new RuntimeProbe(children, options.searchPath),
+    tasks: new BackgroundTasks(logger),
+    publish: (event) => publisher.publish(event),
+  };
+  const supervisor = new Supervisor(services, () => {
+    socket.release();
+    ended.resolve();
+  });
+  for (const service of taskServices(supervisor)) server.add(service);
+  options.signal.addEventListener("abort", () => ended.resolve(), { once: true });
+  options.onReady();
+  await ended.promise;
+  socket.release();
+  socket.server.close();
+  await Promise.all([publisher.flush(flushTimeoutMs), server.close({ timeoutMs: closeTimeoutMs })]);
+  return "ended";
+}

@@ -1,0 +1,24 @@
+import type { Context } from "#pkg/context.ts";
+import type { Logger } from "#pkg/log.ts";
+import type { Reaper } from "#pkg/sys/reaper.ts";
+import type { Syscalls } from "#pkg/sys/syscall.ts";
+import type { BackgroundTasks } from "./background-tasks.ts";
+import type { Children } from "./children.ts";
+import type { RuntimeProbe } from "./probe.ts";
+import type { TaskEvent } from "./task-events.ts";
+
+/** What every container of a supervisor uses. */
+export interface ShimServices {
+  readonly sys: Syscalls;
+  readonly logger: Logger;
+  /** The supervisor's own, not a caller's: work that must not stop when a client hangs up. */
+  readonly ctx: Context;
+  readonly namespace: string;
+  readonly group: string;
+  /** Takes in every child of the process, orphans of containers among them. */
+  readonly reaper: Reaper;
+  readonly children: Children;
+  readonly probe: RuntimeProbe;
+  readonly tasks: BackgroundTasks;
+  readonly publish: (event: TaskEvent) => void;
+}

@@ -1,0 +1,123 @@
+import { stat } from "node:fs/promises";
+import { isAbsolute } from "node:path";
+import {
+  CodedError,
+  alreadyExists,
+  invalidArgument,
+  isErrno,
+  notFound,
+  unavailable,
+} from "#pkg/errors.ts";
+import { assertIdentifier } from "#pkg/identifier.ts";
+import type { Container } from "./container.ts";
+import { type CreateRequest, createContainer } from "./create-container.ts";
+import type { Exit } from "./process-state.ts";
+import type { ShimServices } from "./shim-services.ts";
+
+// How long a supervisor stays for a container that somebody has announced and not yet created.
+const reservationMs = 10_000;
+
+/** The containers of one supervisor, and when it may end. */
+export class Supervisor {
+  readonly #services: ShimServices;
+  readonly #onShutdown: () => void;
+  readonly #containers = new Map<string, Container>();
+  readonly #creating = new Set<string>();
+  readonly #reservations = new Map<string, NodeJS.Timeout>();
+  #isShuttingDown = false;
+
+  /**
+   * `onShutdown` is called once, in the turn in which the decision is made: from then on no
+   * container is taken.
+   */
+  constructor(services: ShimServices, onShutdown: () => void) {
+    this.#services = services;
+    this.#onShutdown = onShutdown;
+  }
+
+  /** Throws `not-found` in upstream's words. */
+  container(id: string): Container {
+    const container = this.#containers.get(id);
+    if (container === undefined) throw notFound("container not created");
+    return container;
+  }
+
+  tryContainer(id: string): Container | undefined {
+    return this.#containers.get(id);
+  }
+
+  /**
+   * Makes a container. Throws `already-exists` for an id that is in use, `unavailable` when the
+   * supervisor is about to end: then nothing was done, and another supervisor will take it.
+   */
+  async create(request: CreateRequest): Promise<Container> {
+    const { id, bundle } = request;
+    assertIdentifier(id);
+    await assertBundle(bundle);
+    if (this.#isShuttingDown) throw shuttingDown();
+    if (this.#containers.has(id) || this.#creating.has(id)) throw alreadyExists(`task ${id}`);
+    this.#creating.add(id);
+    try {
+      const container = await createContainer(this.#services, request);
+      this.#containers.set(id, container);
+      return container;
+    } finally {
+      this.#creating.delete(id);
+      this.#release(id);
+    }
+  }
+
+  /** Takes in a container that an earlier supervisor has made. */
+  add(container: Container): void {
+    this.#containers.set(container.id, container);
+  }
+
+  async delete(id: string): Promise<Exit | undefined> {
+    const exit = await this.container(id).delete();
+    this.#containers.delete(id);
+    return exit;
+  }
+
+  /**
+   * Keeps the supervisor from ending for a while: a container of that id is about to be created
+   * here.
+   *
+   * Throws `unavailable` when it is too late for that.
+   */
+  reserve(id: string): void {
+    if (this.#isShuttingDown) throw shuttingDown();
+    if (this.#containers.has(id)) return;
+    this.#release(id);
+    const timer = setTimeout(() => this.#reservations.delete(id), reservationMs);
+    this.#reservations.set(id, timer.unref());
+  }
+
+  /** Ends the supervisor, unless there is something left to supervise. */
+  shutdown(): void {
+    if (this.#isShuttingDown) return;
+    if (this.#containers.size + this.#creating.size + this.#reservations.size > 0) return;
+    this.#isShuttingDown = true;
+    this.#onShutdown();
+  }
+
+  #release(id: string): void {
+    clearTimeout(this.#reservations.get(id));
+    this.#reservations.delete(id);
+  }
+}
+
+function shuttingDown(): CodedError {
+  return unavailable("supervisor is shutting down");
+}
+
+async function assertBundle(bundle: string): Promise<void> {
+  if (!isAbsolute(bundle)) {
+    throw invalidArgument(`bundle ${JSON.stringify(bundle)} is not an absolute path`);
+  }
+  try {
+    if ((await stat(bundle)).isDirectory()) return;
+  } catch (error) {
+    if (!isErrno(error, "ENOENT", "ENOTDIR")) throw error;
+  }
+  throw invalidArgument(`bundle ${JSON.stringify(bundle)} is not a directory`);
+}

@@ -1,0 +1,348 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { copyFileSync, linkSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { type Any, AnySchema } from "@bufbuild/protobuf/wkt";
+import {
+  TaskCreateSchema,
+  TaskDeleteSchema,
+  TaskExecAddedSchema,
+  TaskExecStartedSchema,
+  TaskExitSchema,
+  TaskPausedSchema,
+  TaskResumedSchema,
+  TaskStartSchema,
+} from "#api/events/task_pb.ts";
+import { Task } from "#api/runtime/task/v3/shim_pb.ts";
+import { Events } from "#api/services/ttrpc/events/v1/events_pb.ts";
+import { OptionsSchema } from "#api/types/runc/options/oci_pb.ts";
+import { Context } from "#pkg/context.ts";
+import { createClient } from "#pkg/rpc/client.ts";
+import { type Client, serve } from "#pkg/rpc/service.ts";
+import { TtrpcServer } from "#pkg/rpc/ttrpc/server.ts";
+import { TtrpcTransport } from "#pkg/rpc/ttrpc/transport.ts";
+import { debianProgram } from "#test/support/debian.ts";
+import type { Room } from "#test/support/room.ts";
+
+export const shimPath: string = join(import.meta.dirname, "../../../bin/containerd-shim-runc-v2");
+
+const eventSchemas = [
+  TaskCreateSchema,
+  TaskStartSchema,
+  TaskExitSchema,
+  TaskDeleteSchema,
+  TaskExecAddedSchema,
+  TaskExecStartedSchema,
+  TaskPausedSchema,
+  TaskResumedSchema,
+] as const;
+
+/** An event as a line: topic, ids and status, in the order it arrived. */
+export interface SeenEvent {
+  readonly topic: string;
+  readonly containerId: string;
+  /** Exec id, or the container's for its first process. */
+  readonly id: string;
+  readonly exitStatus: number;
+}
+
+/** The daemon's side of a supervisor: receives events, starts it, calls it. */
+export class SupervisorFixture {
+  readonly ctx: Context;
+  readonly room: Room;
+  readonly dir: string;
+  readonly events: SeenEvent[] = [];
+  readonly stderr: string[] = [];
+  task: Client<typeof Task>;
+  pid = 0;
+  child: ChildProcess;
+  #transport: TtrpcTransport;
+  #eventServer: TtrpcServer;
+  #waiters: (() => void)[] = [];
+
+  private constructor(
+    room: Room,
+    parts: {
+      child: ChildProcess;
+      pid: number;
+      transport: TtrpcTransport;
+      eventServer: TtrpcServer;
+    },
+  ) {
+    this.room = room;
+    this.dir = room.dir;
+    this.ctx = Context.background({ signal: room.signal, namespace: room.namespace });
+    this.child = parts.child;
+    this.pid = parts.pid;
+    this.#transport = parts.transport;
+    this.#eventServer = parts.eventServer;
+    this.task = createClient(Task, parts.transport);
+  }
+
+  /**
+   * Started with its bundles in `room.dir/state`; ended, with its containers, at the end of the
+   * room.
+   */
+  static async start(room: Room, env: Record<string, string> = {}): Promise<SupervisorFixture> {
+    mkdirSync(join(room.dir, "state"), { recursive: true });
+    const seen: { receive?: (topic: string, any: Any) => void } = {};
+    const eventServer = await serveEvents(room, (topic, any) => seen.receive?.(topic, any));
+    const started = await startSupervisor(room, env);
+    const fixture = new SupervisorFixture(room, { ...started, eventServer });
+    seen.receive = (topic, any) => fixture.#receive(topic, any);
+    collect(started.child, fixture.stderr);
+    room.resources.defer(() => fixture.#stop());
+    return fixture;
+  }
+
+  /** A successor for the same group, after the process was killed. */
+  async restart(env: Record<string, string> = {}): Promise<void> {
+    await this.#transport.close();
+    const started = await startSupervisor(this.room, env);
+    collect(started.child, this.stderr);
+    this.child = started.child;
+    this.pid = started.pid;
+    this.#transport = started.transport;
+    this.task = createClient(Task, started.transport);
+  }
+
+  async kill(): Promise<void> {
+    const exited = once(this.child, "exit");
+    process.kill(this.pid, "SIGKILL");
+    await exited;
+  }
+
+  /** Another connection. */
+  async connect(): Promise<Client<typeof Task>> {
+    const transport = await TtrpcTransport.connect(this.ctx, socketOf(this.room));
+    this.room.resources.use(transport);
+    return createClient(Task, transport);
+  }
+
+  async waitForEvent(found: (event: SeenEvent) => boolean): Promise<SeenEvent> {
+    for (;;) {
+      const event = this.events.find(found);
+      if (event) return event;
+      this.room.signal.throwIfAborted();
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#waiters.push(resolve);
+      await promise;
+    }
+  }
+
+  topics(containerId: string): string[] {
+    return this.events
+      .filter((event) => event.containerId === containerId)
+      .map((event) => `${event.topic} ${event.id}`.trimEnd());
+  }
+
+  /** Kills and deletes a task, whatever its state. */
+  async remove(id: string): Promise<void> {
+    const { status } = await this.task.state(this.ctx, { id });
+    if (status !== 3) {
+      await this.task.kill(this.ctx, { id, signal: 9 });
+      await this.task.wait(this.ctx, { id });
+    }
+    await this.task.delete(this.ctx, { id });
+  }
+
+  async stopEvents(): Promise<void> {
+    await this.#eventServer.close();
+  }
+
+  async startEvents(): Promise<void> {
+    this.#eventServer = await serveEvents(this.room, (topic, any) => this.#receive(topic, any));
+  }
+
+  #receive(topic: string, any: Any): void {
+    this.events.push(decodeEvent(topic, any));
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    for (const resolve of waiters) resolve();
+  }
+
+  async #stop(): Promise<void> {
+    if (this.child.exitCode === null && this.child.signalCode === null) {
+      const exited = once(this.child, "exit");
+      await this.task.shutdown(this.ctx.detached({ timeoutMs: 5000 }), { id: "" });
+      await Promise.race([exited, once(AbortSignal.timeout(10_000), "abort")]);
+    }
+    await this.#transport.close();
+    await this.#eventServer.close();
+  }
+}
+
+function collect(child: ChildProcess, lines: string[]): void {
+  child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+    lines.push(text);
+    if (process.env["SHIM_LOG"]) process.stderr.write(text);
+  });
+}
+
+async function serveEvents(
+  room: Room,
+  receive: (topic: string, any: Any) => void,
+): Promise<TtrpcServer> {
+  const service = serve(Events, {
+    forward: async (_ctx, { envelope }) => {
+      if (envelope?.event) receive(envelope.topic, envelope.event);
+      return {};
+    },
+  });
+  const server = new TtrpcServer({ services: [service] });
+  await server.listen(eventsPathOf(room), { mode: 0o600 });
+  return server;
+}
+
+export function eventsPathOf(room: Room): string {
+  return join(room.dir, "events.ttrpc");
+}
+
+let socketPathSeen = "";
+function socketOf(_room: Room): string {
+  return socketPathSeen;
+}
+
+export function superviseArgs(room: Room): string[] {
+  const state = join(room.dir, "state");
+  const who = ["-namespace", room.namespace, "-id", room.namespace];
+  const where = ["-address", join(room.dir, "grpc"), "-socket-dir", join(room.dir, "s")];
+  return [...who, ...where, "-state", state, "-debug", "supervise"];
+}
+
+export async function spawnSupervise(
+  room: Room,
+  env: Record<string, string> = {},
+): Promise<{ child: ChildProcess; line: Promise<string | undefined> }> {
+  const child = spawn(shimPath, superviseArgs(room), {
+    detached: true,
+    stdio: ["ignore", "pipe", "pipe"],
+    env: {
+      PATH: `${process.env["PATH"]}:/usr/sbin:/sbin`,
+      TTRPC_ADDRESS: eventsPathOf(room),
+      ...env,
+    },
+  });
+  await once(child, "spawn");
+  const line = firstLine(child);
+  return { child, line };
+}
+
+async function firstLine(child: ChildProcess): Promise<string | undefined> {
+  if (child.stdout === null) throw new Error("stdout is not a pipe");
+  for await (const line of createInterface({ input: child.stdout })) return line;
+  return undefined;
+}
+
+async function startSupervisor(
+  room: Room,
+  env: Record<string, string>,
+): Promise<{ child: ChildProcess; pid: number; transport: TtrpcTransport }> {
+  const { child, line } = await spawnSupervise(room, env);
+  const text = await line;
+  if (text === undefined) throw new Error(`supervisor failed: ${String(child.stderr?.read())}`);
+  const ready = JSON.parse(text) as { address: string; pid: number }; // -- our own shim's line
+  socketPathSeen = ready.address.slice("unix://".length);
+  const transport = await TtrpcTransport.connect(Context.background(), socketPathSeen);
+  return { child, pid: ready.pid, transport };
+}
+
+function decodeEvent(topic: string, any: Any): SeenEvent {
+  const schema = eventSchemas.find((it) => it.typeName === any.typeUrl);
+  if (schema === undefined) throw new Error(`event of unknown type ${any.typeUrl}`);
+  // -- any of the eight, which differ in what they have
+  const fields = fromBinary(schema, any.value) as Partial<Omit<SeenEvent, "topic">> & {
+    execId?: string;
+  };
+  return {
+    topic,
+    containerId: fields.containerId ?? "",
+    id: fields.id ?? fields.execId ?? "",
+    exitStatus: fields.exitStatus ?? 0,
+  };
+}
+
+export interface BundleOptions {
+  readonly args?: readonly string[];
+  readonly terminal?: boolean;
+  readonly ociVersion?: string;
+  readonly pidNamespace?: "own" | "host";
+  readonly process?: object;
+}
+
+/** A bundle whose container runs busybox's shell. */
+export function makeBundle(room: Room, id: string, options: BundleOptions = {}): string {
+  const bundle = join(room.dir, "state", id);
+  for (const path of ["bin", "proc", "dev", "tmp", "etc"]) {
+    mkdirSync(join(bundle, "rootfs", path), { recursive: true });
+  }
+  installBusybox(room, join(bundle, "rootfs/bin"));
+  writeFileSync(join(bundle, "config.json"), JSON.stringify(specOf(room, id, options)));
+  return bundle;
+}
+
+function installBusybox(room: Room, directory: string): void {
+  const shared = join(room.dir, "busybox");
+  try {
+    linkSync(shared, join(directory, "busybox"));
+  } catch {
+    // -- the first bundle of the room brings it
+    copyFileSync(process.env["BUSYBOX"] ?? debianProgram("busybox"), shared);
+    linkSync(shared, join(directory, "busybox"));
+  }
+  for (const name of ["sh", "sleep", "cat", "echo", "true", "stty", "head"]) {
+    linkSync(shared, join(directory, name));
+  }
+}
+
+function specOf(room: Room, id: string, options: BundleOptions): object {
+  const namespaces = ["ipc", "uts", "mount", "network"].map((type) => ({ type }));
+  if (options.pidNamespace !== "host") namespaces.push({ type: "pid" });
+  return {
+    ociVersion: options.ociVersion ?? "1.0.2",
+    process: processOf(options.args ?? ["sleep", "1000"], options),
+    root: { path: "rootfs" },
+    mounts: [
+      { destination: "/proc", type: "proc", source: "proc" },
+      { destination: "/dev", type: "tmpfs", source: "tmpfs", options: ["nosuid", "mode=755"] },
+      {
+        destination: "/dev/pts",
+        type: "devpts",
+        source: "devpts",
+        options: ["newinstance", "ptmxmode=0666"],
+      },
+    ],
+    linux: {
+      namespaces,
+      cgroupsPath: `/${room.namespace}/${id}`,
+      resources: { devices: [{ allow: true, access: "rwm" }] },
+    },
+  };
+}
+
+export function processOf(args: readonly string[], options: BundleOptions = {}): object {
+  return {
+    user: { uid: 0, gid: 0 },
+    args,
+    cwd: "/",
+    env: ["PATH=/bin"],
+    terminal: options.terminal ?? false,
+    ...options.process,
+  };
+}
+
+export function execSpec(args: readonly string[], options: BundleOptions = {}): Any {
+  return create(AnySchema, {
+    typeUrl: "types.containerd.io/opencontainers/runtime-spec/1/Process",
+    value: Buffer.from(JSON.stringify(processOf(args, options))),
+  });
+}
+
+export function runcOptions(options: { binaryName?: string; root?: string }): Any {
+  return create(AnySchema, {
+    typeUrl: OptionsSchema.typeName,
+    value: toBinary(OptionsSchema, create(OptionsSchema, options)),
+  });
+}

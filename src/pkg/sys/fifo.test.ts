@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -136,4 +137,34 @@ test("copyStream() rejects when the reader of its sink has gone", async () => {
   const source = Readable.from([Buffer.alloc(10)]);
   const copying = copyStream(ctx, source, fdStream(pipe.write, "write"), "end");
   await assert.rejects(copying, { code: "EPIPE" });
+});
+
+test("copyStream() leaves both streams usable when its context ends", async () => {
+  const stop = new AbortController();
+  const [source, sink] = [new PassThrough(), new PassThrough()];
+  const copying = copyStream(ctx.withSignal(stop.signal), source, sink, "end");
+  source.write("a");
+  assert.equal(String((await once(sink, "data"))[0]), "a");
+  stop.abort();
+  await assert.rejects(copying, (error) => hasCode(error, "canceled"));
+  const again = copyStream(ctx, source, sink, "end");
+  source.end("b");
+  assert.equal((await buffer(sink)).toString(), "b");
+  assert.equal(await again, 1);
+  assert.equal(source.listenerCount("error") + sink.listenerCount("drain"), 0);
+});
+
+test("copyStream() rejects when a side is closed, before or meanwhile", async () => {
+  const closed = new PassThrough().destroy();
+  for (const [source, sink] of [
+    [closed, new PassThrough()],
+    [new PassThrough(), closed],
+  ] as const) {
+    const copying = copyStream(ctx, source, sink, "end");
+    await assert.rejects(copying, (error) => hasCode(error, "aborted"));
+  }
+  const source = new PassThrough();
+  const copying = copyStream(ctx, source, new PassThrough(), "end");
+  source.destroy();
+  await assert.rejects(copying, /source is closed/);
 });

@@ -1,10 +1,9 @@
 import { Socket } from "node:net";
 import type { Readable, Writable } from "node:stream";
-import { pipeline } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import type { Context } from "#pkg/context.ts";
-import { invalidArgument } from "#pkg/errors.ts";
+import { CodedError, invalidArgument } from "#pkg/errors.ts";
 import { AT, O, S_IF } from "#pkg/sys/constants.ts";
 import { isSyscallError } from "#pkg/sys/errno.ts";
 import type { Fd, Path, Syscalls } from "#pkg/sys/syscall.ts";
@@ -49,7 +48,10 @@ export function openFifo(sys: FifoCalls, path: Path, access: FifoAccess): Fd {
  */
 export function fdStream(fd: Fd, direction: "read" | "write"): Socket {
   const reads = direction === "read";
-  return new Socket({ fd, readable: reads, writable: !reads });
+  const stream = new Socket({ fd, readable: reads, writable: !reads });
+  // An error that comes between two operations would end the process; the next operation meets it.
+  stream.on("error", () => {});
+  return stream;
 }
 
 /** Reads what is written to a FIFO; with `both` it outlives its writers. */
@@ -87,29 +89,74 @@ export async function pause(ctx: Context, delayMs: number): Promise<void> {
 }
 
 /**
- * Copies until the source ends; returns the bytes. At most both streams' high water marks are held in memory.
+ * Copies until the source ends; resolves to the bytes when the sink has taken them. Chunk by chunk: what is held in
+ * memory are the streams' own buffers.
  *
- * `end` also ends the sink then, `keep` leaves it open for others. When either side fails, or the context ends, both
- * are destroyed and this rejects.
+ * `end` then ends the sink, `keep` leaves it open. Rejects when either side fails or closes too early, and when the
+ * context ends. Neither stream is destroyed by that: the other direction of a terminal may still have something to say.
  */
-export async function copyStream(
+export function copyStream(
   ctx: Context,
   source: Readable,
   sink: Writable,
   atEnd: "end" | "keep",
 ): Promise<number> {
+  const { promise, resolve, reject } = Promise.withResolvers<number>();
+  const over = new AbortController();
   let bytes = 0;
-  const counted = async function* (chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-    for await (const chunk of chunks) {
-      bytes += chunk.length;
-      yield chunk;
+  const listen = (
+    stream: Readable | Writable,
+    event: string,
+    on: (...args: unknown[]) => void,
+  ): void => {
+    stream.on(event, on);
+    over.signal.addEventListener("abort", () => stream.off(event, on), { once: true });
+  };
+  const fail = (error: unknown): void => {
+    source.pause();
+    over.abort();
+    reject(error as Error); // -- passed on as the stream gave it
+  };
+  const flushed = (error?: Error | null): void => {
+    if (error) {
+      fail(error);
+      return;
+    }
+    over.abort();
+    resolve(bytes);
+  };
+  const onAbort = (): void => {
+    try {
+      ctx.throwIfEnded();
+    } catch (error) {
+      fail(error);
     }
   };
-  try {
-    await pipeline(source, counted, sink, { signal: ctx.signal, end: atEnd === "end" });
-  } catch (error) {
-    ctx.throwIfEnded();
-    throw error;
-  }
-  return bytes;
+  ctx.signal.addEventListener("abort", onAbort, { once: true, signal: over.signal });
+  listen(source, "error", fail);
+  listen(sink, "error", fail);
+  listen(source, "close", () => {
+    if (!source.readableEnded) fail(closedEarly("source"));
+  });
+  listen(sink, "close", () => {
+    if (!sink.writableFinished) fail(closedEarly("sink"));
+  });
+  listen(sink, "drain", () => source.resume());
+  listen(source, "data", (chunk) => {
+    bytes += (chunk as Buffer).length; // -- a source without encoding gives Buffers
+    if (!sink.write(chunk)) source.pause();
+  });
+  listen(source, "end", () => {
+    if (atEnd === "end") sink.end(flushed);
+    else sink.write("", flushed);
+  });
+  if (ctx.signal.aborted) onAbort();
+  else if (source.readableEnded || source.destroyed) fail(closedEarly("source"));
+  else if (!sink.writable) fail(closedEarly("sink"));
+  else source.resume();
+  return promise;
+}
+
+function closedEarly(side: "source" | "sink"): CodedError {
+  return new CodedError("aborted", `copy: ${side} is closed`);
 }

@@ -5,6 +5,7 @@ import type { Collector } from "#core/gc/gc.ts";
 import type { LeaseManager } from "#core/leases/leases.ts";
 import type { Metadata } from "#core/metadata/metadata.ts";
 import type { TaskRuntime } from "#core/runtime/runtime.ts";
+import type { ShimManager } from "#core/runtime/shim-manager.ts";
 import type { Snapshotter } from "#core/snapshots/snapshots.ts";
 import { type PluginType, pluginType } from "#pkg/plugin/plugin.ts";
 import type { Service } from "#pkg/rpc/service.ts";
@@ -20,6 +21,8 @@ export const MetadataPlugin: PluginType<Metadata> = pluginType("io.containerd.me
 export const EventPlugin: PluginType<Exchange> = pluginType("io.containerd.event.v1");
 export const LeasePlugin: PluginType<LeaseManager> = pluginType("io.containerd.lease.v1");
 export const GcPlugin: PluginType<Collector> = pluginType("io.containerd.gc.v1");
+/** Shims by bundle; tasks and sandboxes stand on it. */
+export const ShimPlugin: PluginType<ShimManager> = pluginType("io.containerd.shim.v1");
 export const RuntimePlugin: PluginType<TaskRuntime> = pluginType("io.containerd.runtime.v2");
 /** Handlers over the stores, usable in the same process without a socket. */
 export const ServicePlugin: PluginType<Service> = pluginType("io.containerd.service.v1");

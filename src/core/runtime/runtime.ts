@@ -22,6 +22,12 @@ export interface ProcessState extends TaskIo {
   readonly exitedAt: UnixNanos | undefined;
 }
 
+export interface ProcessInfo {
+  readonly pid: number;
+  /** What the shim adds: for an exec of runc's, its id. */
+  readonly info: Any | undefined;
+}
+
 export interface ProcessExit {
   readonly pid: number;
   readonly exitStatus: number;
@@ -30,7 +36,7 @@ export interface ProcessExit {
 
 export interface CreateTaskOptions {
   /** The OCI spec as the container's record holds it. */
-  readonly spec: Any;
+  readonly spec: Any | undefined;
   readonly rootfs: readonly Mount[];
   readonly io: TaskIo;
   /** Name of the runtime (`io.containerd.runc.v2`) or an absolute path of a shim. */
@@ -56,11 +62,11 @@ export interface Task {
     options: { readonly execId: string; readonly signal: number; readonly all: boolean },
   ): Promise<void>;
   /** Resolves with the exit, at once when it has exited already; survives a restart of the daemon. */
-  wait(ctx: Context, execId: string): Promise<ProcessExit>;
+  wait(ctx: Context, execId: string): Promise<Omit<ProcessExit, "pid">>;
   deleteProcess(ctx: Context, execId: string): Promise<ProcessExit>;
   pause(ctx: Context): Promise<void>;
   resume(ctx: Context): Promise<void>;
-  pids(ctx: Context): Promise<readonly { readonly pid: number; readonly info: Any | undefined }[]>;
+  pids(ctx: Context): Promise<readonly ProcessInfo[]>;
   resizePty(
     ctx: Context,
     size: { readonly execId: string; readonly width: number; readonly height: number },
@@ -68,7 +74,7 @@ export interface Task {
   closeStdin(ctx: Context, execId: string): Promise<void>;
   update(
     ctx: Context,
-    resources: Any,
+    resources: Any | undefined,
     annotations: Readonly<Record<string, string>>,
   ): Promise<void>;
   stats(ctx: Context): Promise<Any>;

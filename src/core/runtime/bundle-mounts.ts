@@ -1,0 +1,62 @@
+import { readFile } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
+import type { Unmount } from "#core/runtime/bundle.ts";
+import { messageOf, wrap } from "#pkg/errors.ts";
+import { MNT } from "#pkg/sys/constants.ts";
+import { isSyscallError } from "#pkg/sys/errno.ts";
+import type { Syscalls } from "#pkg/sys/syscall.ts";
+
+/** Mounts may be stacked on one point, and new ones appear while a shim ends. */
+const roundsMax = 16;
+const busyRetries = 10;
+const busyDelayMs = 20;
+
+/**
+ * Unmounts what is mounted at or below a path, the last mounted first.
+ *
+ * What stays busy is detached: it goes with its last user, and no path leads to it any more.
+ */
+export function bundleUnmount(
+  sys: Pick<Syscalls, "umount2">,
+  readMountInfo: () => Promise<string> = () => readFile("/proc/self/mountinfo", "utf8"),
+): Unmount {
+  return async (path) => {
+    for (let round = 0; round < roundsMax; round++) {
+      const points = mountPointsBelow(await readMountInfo(), path).toReversed();
+      if (points.length === 0) return;
+      for (const point of points) await unmount(sys, point);
+    }
+    throw new Error(`unmount ${path}: still mounted`);
+  };
+}
+
+async function unmount(sys: Pick<Syscalls, "umount2">, point: string): Promise<void> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      sys.umount2(point, attempt < busyRetries ? MNT.NOFOLLOW : MNT.NOFOLLOW | MNT.DETACH);
+      return;
+    } catch (error) {
+      // Somebody else has unmounted it.
+      if (isSyscallError(error, "EINVAL", "ENOENT")) return;
+      if (!isSyscallError(error, "EBUSY") || attempt >= busyRetries) {
+        throw wrap(`unmount ${point}`, new Error(messageOf(error), { cause: error }));
+      }
+    }
+    await delay(busyDelayMs);
+  }
+}
+
+/** In the order they were mounted. */
+export function mountPointsBelow(mountInfo: string, path: string): string[] {
+  return mountInfo
+    .split("\n")
+    .map((line) => unescapeMountPath(line.split(" ")[4] ?? ""))
+    .filter((point) => point === path || point.startsWith(`${path}/`));
+}
+
+/** The kernel writes space, tab, newline and backslash as three octal digits. */
+function unescapeMountPath(text: string): string {
+  return text.replace(/\\([0-7]{3})/g, (_, octal: string) =>
+    String.fromCharCode(Number.parseInt(octal, 8)),
+  );
+}

@@ -1,0 +1,51 @@
+import type { Context } from "#pkg/context.ts";
+
+export interface ProgramRequest {
+  readonly path: string;
+  /** Without the program's name. */
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd: string;
+  readonly stdin: Uint8Array;
+  /** Where standard error goes: read apart, or into the same pipe as standard output. */
+  readonly stderr: "apart" | "with-stdout";
+}
+
+export interface ProgramResult {
+  /** As Go words it: `exit status 1`, `signal: killed`; empty for a success. */
+  readonly failure: string;
+  /** At most 1 MiB of each; what is more is dropped. */
+  readonly stdout: Uint8Array;
+  readonly stderr: Uint8Array;
+}
+
+export interface LaunchRequest {
+  readonly path: string;
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd: string;
+}
+
+/** A process in a session of its own, which outlives this one. */
+export interface LaunchedProgram {
+  readonly pid: number;
+  /** What it wrote to standard output up to the close of it, at most 64 KiB. */
+  readonly announcement: Promise<string>;
+  /** Resolves when it has ended, with words as `ProgramResult.failure`. */
+  readonly exited: Promise<string>;
+  /** Kills it where it has not ended. */
+  kill(): void;
+}
+
+/** Starts programs: how this noun has children. */
+export interface ProgramRunner {
+  /**
+   * Runs a program to its end, in a process group of its own.
+   *
+   * When `ctx` ends first the group is killed, and the promise resolves with what there is. A descendant that keeps the
+   * pipes open does not hold it up. Throws when the program cannot be started.
+   */
+  run(ctx: Context, request: ProgramRequest): Promise<ProgramResult>;
+  /** Starts one that stays; its standard error is this process's. Throws when it cannot be started. */
+  launch(request: LaunchRequest): LaunchedProgram;
+}

@@ -1,0 +1,67 @@
+import { constants } from "node:fs";
+import { access, stat } from "node:fs/promises";
+import { delimiter, isAbsolute, join } from "node:path";
+import { CodedError, isErrno, messageOf } from "#pkg/errors.ts";
+
+/** The runtime this daemon serves with supervisors of its own. */
+export const runcRuntime = "io.containerd.runc.v2";
+
+export interface ShimSearch {
+  /** The folder of the daemon's own commands, searched first. */
+  readonly daemonDir: string;
+  /** As in the environment's PATH. */
+  readonly path: string;
+}
+
+const nameRule =
+  "correct runtime name should be either format like `io.containerd.runc.v2` or a full path to the binary";
+
+/**
+ * The shim of a runtime: `io.containerd.<name>.<version>` is `containerd-shim-<name>-<version>`, beside the daemon or
+ * on PATH; an absolute path is itself.
+ *
+ * Clients see the words: they are upstream's.
+ */
+export async function findShimBinary(runtime: string, search: ShimSearch): Promise<string> {
+  if (runtime === "") throw failed("no runtime name");
+  if (isAbsolute(runtime)) {
+    try {
+      await stat(runtime);
+    } catch (cause) {
+      const words = isErrno(cause, "ENOENT") ? "no such file or directory" : messageOf(cause);
+      throw failed(`invalid custom binary path: stat ${runtime}: ${words}`, cause);
+    }
+    return runtime;
+  }
+  const name = shimBinaryName(runtime);
+  if (runtime.includes("/") || name === undefined) {
+    throw failed(`invalid runtime name ${runtime}, ${nameRule}`);
+  }
+  for (const directory of [search.daemonDir, ...search.path.split(delimiter)]) {
+    const path = join(directory, name);
+    // A relative entry of PATH would run whatever lies where the daemon was started.
+    if (isAbsolute(path) && (await isExecutable(path))) return path;
+  }
+  throw failed(`runtime "${runtime}" binary not installed "${name}": file does not exist`);
+}
+
+/** Undefined for what is no name of a runtime. */
+export function shimBinaryName(runtime: string): string | undefined {
+  const parts = runtime.split(".");
+  if (parts.length < 2 || parts[0] === "") return undefined;
+  return `containerd-shim-${parts.at(-2)}-${parts.at(-1)}`;
+}
+
+async function isExecutable(path: string): Promise<boolean> {
+  try {
+    await access(path, constants.X_OK);
+    return (await stat(path)).isFile();
+  } catch (error) {
+    if (isErrno(error, "ENOENT", "EACCES", "ENOTDIR", "ELOOP")) return false;
+    throw error;
+  }
+}
+
+function failed(words: string, cause?: unknown): CodedError {
+  return new CodedError("unknown", `failed to resolve runtime path: ${words}`, { cause });
+}

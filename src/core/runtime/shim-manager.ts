@@ -1,0 +1,316 @@
+import type { ContainerStore } from "#core/containers/containers.ts";
+import { taskDelete, taskExit } from "#core/events/convert.ts";
+import type { Publisher } from "#core/events/events.ts";
+import { topics } from "#core/events/topics.ts";
+import { BinaryLink } from "#core/runtime/binary-link.ts";
+import { type BootstrapResult, formatBootstrap } from "#core/runtime/bootstrap.ts";
+import {
+  type Bundle,
+  type BundleRoots,
+  deleteBundle,
+  type Unmount,
+  writeBundleFile,
+} from "#core/runtime/bundle.ts";
+import type { ProcessExit } from "#core/runtime/runtime.ts";
+import { findShimBinary, runcRuntime, type ShimSearch } from "#core/runtime/shim-binary.ts";
+import { ShimCommand, type ShimHost } from "#core/runtime/shim-command.ts";
+import type { ShimDialer } from "#core/runtime/shim-connection.ts";
+import { type LogSink, readShimLog } from "#core/runtime/shim-log.ts";
+import { type ShimPhase, ShimRecord, ShimRecords } from "#core/runtime/shim-record.ts";
+import { type Supervisor, type SupervisorGroup, SupervisorLink } from "#core/runtime/supervisor.ts";
+import { SupervisorPool, withGroup } from "#core/runtime/supervisor-pool.ts";
+import type { Any } from "#pkg/any.ts";
+import type { Context } from "#pkg/context.ts";
+import { isNotFound, wrap } from "#pkg/errors.ts";
+import { nowNanos } from "#pkg/time.ts";
+
+export interface ShimManagerOptions {
+  /** The daemon's; its logger too. */
+  readonly lifetime: Context;
+  readonly roots: BundleRoots;
+  readonly host: ShimHost;
+  readonly search: ShimSearch;
+  /** The command of the daemon's own supervisor. */
+  readonly supervisorBinary: string;
+  readonly publisher: Publisher;
+  readonly containers: Pick<ContainerStore, "get">;
+  readonly dial: ShimDialer;
+  readonly unmount: Unmount;
+  readonly mkfifo: (path: string, mode: number) => void;
+  readonly logSink: LogSink;
+}
+
+/** io.containerd.timeout.shim.cleanup and .shutdown of upstream. */
+export const cleanupTimeoutMs = 5_000;
+export const shutdownTimeoutMs = 3_000;
+
+/**
+ * Starts shims, keeps what it knows of them and cleans up after those that die.
+ *
+ * Disposing closes the connections; shims and containers go on, and a later daemon finds them through the bundles.
+ */
+export class ShimManager implements AsyncDisposable {
+  readonly records: ShimRecords = new ShimRecords();
+  readonly options: ShimManagerOptions;
+  readonly #pool: SupervisorPool;
+  readonly #commands = new Map<string, ShimCommand>();
+  readonly #background = new Set<Promise<unknown>>();
+  #isClosed = false;
+
+  constructor(options: ShimManagerOptions) {
+    this.options = options;
+    this.#pool = new SupervisorPool({
+      lifetime: options.lifetime,
+      host: options.host,
+      binary: options.supervisorBinary,
+      stateDir: options.roots.state,
+      dial: options.dial,
+      onReplaced: (supervisor) => this.#inBackground(this.#reconcile(supervisor)),
+      onGivenUp: (supervisor, error) => this.#onGivenUp(supervisor, error),
+    });
+  }
+
+  /** Starts or joins the runtime's shim for a new bundle. On failure only the bundle is left. */
+  async start(
+    ctx: Context,
+    bundle: Bundle,
+    request: { readonly runtime: string; readonly options: Any | undefined },
+  ): Promise<ShimRecord> {
+    const record =
+      request.runtime === runcRuntime
+        ? await this.#startSupervised(ctx, bundle)
+        : await this.#startBinary(ctx, bundle, request);
+    this.records.add(record);
+    return record;
+  }
+
+  /**
+   * The supervised bundle's record. Its task is not looked at.
+   *
+   * With `resume` the supervisor may have died meanwhile and its successor fail to start in time: the record stands all
+   * the same, and each later call tries again. No container is given up for that.
+   */
+  async attachSupervised(
+    ctx: Context,
+    bundle: Bundle,
+    group: SupervisorGroup,
+    how: { readonly resume?: BootstrapResult; readonly phase: ShimPhase },
+  ): Promise<ShimRecord> {
+    await using undo = new AsyncDisposableStack();
+    const supervisor = this.#pool.join(group, bundle.id);
+    undo.defer(() => supervisor.drop(bundle.id));
+    let bootstrap = how.resume;
+    try {
+      if (bootstrap) await supervisor.resume(ctx, bootstrap);
+      ({ bootstrap } = await supervisor.serving(ctx));
+    } catch (error) {
+      if (!bootstrap) throw error;
+      ctx.logger.error("supervisor cannot be reached", { error });
+    }
+    return new ShimRecord({
+      bundle,
+      link: new SupervisorLink(supervisor, bundle.id, withGroup(bootstrap, group)),
+      command: this.command(this.options.supervisorBinary),
+      phase: how.phase,
+      resources: undo.move(),
+    });
+  }
+
+  /** The record of a third-party shim that serves; its loss is watched from now on. */
+  async attachBinary(
+    ctx: Context,
+    bundle: Bundle,
+    how: {
+      readonly bootstrap: BootstrapResult;
+      readonly command: ShimCommand;
+      readonly phase: ShimPhase;
+      readonly resources: AsyncDisposableStack;
+    },
+  ): Promise<ShimRecord> {
+    await using undo = how.resources;
+    const transport = await this.options.dial(ctx, how.bootstrap);
+    const link = new BinaryLink(bundle.id, how.bootstrap, transport);
+    undo.defer(() => link.close());
+    const record = new ShimRecord({
+      bundle,
+      link,
+      command: how.command,
+      phase: how.phase,
+      resources: undo.move(),
+    });
+    void link.lost.then(() => {
+      if (record.phase === "live") this.#inBackground(this.cleanUp(record));
+    });
+    return record;
+  }
+
+  command(path: string): ShimCommand {
+    const known = this.#commands.get(path);
+    if (known) return known;
+    const command = new ShimCommand(path, this.options.host);
+    this.#commands.set(path, command);
+    return command;
+  }
+
+  async findCommand(runtime: string): Promise<ShimCommand> {
+    return this.command(await findShimBinary(runtime, this.options.search));
+  }
+
+  readLog(bundle: Bundle): Promise<AsyncDisposable> {
+    return readShimLog(bundle, this.options.mkfifo, this.options.logSink);
+  }
+
+  /**
+   * Cleans up after a shim that is lost: its `delete` command, then the exit and delete events that it owes, then the
+   * record and the bundle. Nothing is sent where the task had been deleted already. Concurrent calls share one run.
+   *
+   * Resolves with how the task ended where the command said so. The bundle of a failed command stays for the next start.
+   */
+  cleanUp(record: ShimRecord): Promise<ProcessExit | undefined> {
+    record.cleanup ??= this.#cleanUp(record);
+    return record.cleanup;
+  }
+
+  /** Removes every trace of a task that was deleted, or never came to be. */
+  async forget(record: ShimRecord): Promise<void> {
+    const { logger } = this.options.lifetime;
+    record.phase = "ending";
+    await record.close();
+    try {
+      await deleteBundle(record.bundle, this.options.unmount);
+    } catch (error) {
+      logger.error("failed to delete bundle", { id: record.id, error });
+    }
+    this.records.delete(record);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosed = true;
+    // First: a record that closes must not find its supervisor without users and end it.
+    await this.#pool.close();
+    await Promise.all(this.records.list().map((record) => record.close()));
+    await Promise.all(this.#background);
+  }
+
+  async #startSupervised(ctx: Context, bundle: Bundle): Promise<ShimRecord> {
+    const group = { namespace: bundle.namespace, id: bundle.namespace };
+    await writeBundleFile(bundle, "shim-binary-path", this.options.supervisorBinary, 0o600);
+    const record = await this.attachSupervised(ctx, bundle, group, { phase: "creating" });
+    try {
+      await writeBootstrap(bundle, record.link.bootstrap);
+    } catch (error) {
+      await record.link.shutdown(ctx.detached({ timeoutMs: shutdownTimeoutMs }));
+      await record.close();
+      throw error;
+    }
+    return record;
+  }
+
+  async #startBinary(
+    ctx: Context,
+    bundle: Bundle,
+    { runtime, options }: { readonly runtime: string; readonly options: Any | undefined },
+  ): Promise<ShimRecord> {
+    const command = await this.findCommand(runtime);
+    await using undo = new AsyncDisposableStack();
+    undo.use(await this.readLog(bundle));
+    await writeBundleFile(bundle, "shim-binary-path", command.path, 0o600);
+    let bootstrap: BootstrapResult;
+    try {
+      bootstrap = await command.start(ctx, bundle, options);
+    } catch (error) {
+      throw wrap("start failed", error);
+    }
+    try {
+      await writeBootstrap(bundle, bootstrap);
+      const resources = undo.move();
+      return await this.attachBinary(ctx, bundle, {
+        bootstrap,
+        command,
+        phase: "creating",
+        resources,
+      });
+    } catch (error) {
+      // It serves where nobody can reach it.
+      await command
+        .delete(ctx.detached({ timeoutMs: cleanupTimeoutMs }), bundle)
+        .catch((problem: unknown) => {
+          ctx.logger.warn("failed to clean up shim", { id: bundle.id, error: problem });
+        });
+      throw wrap("start failed", error);
+    }
+  }
+
+  async #cleanUp(record: ShimRecord): Promise<ProcessExit | undefined> {
+    const { lifetime, unmount } = this.options;
+    const ctx = lifetime.withNamespace(record.namespace).detached({ timeoutMs: cleanupTimeoutMs });
+    const { id, bundle } = record;
+    ctx.logger.info("cleaning up after shim disconnected", { id });
+    let exit: ProcessExit | undefined;
+    try {
+      exit = await record.command.delete(ctx, bundle);
+    } catch (error) {
+      ctx.logger.warn("failed to clean up after shim disconnected", { id, error });
+    }
+    if (!this.records.delete(record)) return exit;
+    if (!record.deleted) await this.publishEnd(ctx, bundle, exit);
+    await record.close();
+    if (exit) await deleteBundle(bundle, unmount);
+    return exit;
+  }
+
+  /** The events that a dead shim owes; 255 where nobody knows how its task ended. */
+  async publishEnd(ctx: Context, bundle: Bundle, exit: ProcessExit | undefined): Promise<void> {
+    const { publisher } = this.options;
+    const end = {
+      containerId: bundle.id,
+      ...(exit ?? { pid: 0, exitStatus: 255, exitedAt: nowNanos() }),
+    };
+    await publisher.publish(ctx, topics.taskExit, taskExit({ ...end, id: bundle.id }));
+    await publisher.publish(ctx, topics.taskDelete, taskDelete({ ...end, id: "" }));
+  }
+
+  /** After a successor took over: tasks that it does not know died with their supervisor. */
+  async #reconcile(supervisor: Supervisor): Promise<void> {
+    for (const record of this.#usersOf(supervisor)) {
+      const ctx = this.options.lifetime
+        .withNamespace(record.namespace)
+        .withTimeout(cleanupTimeoutMs);
+      try {
+        await record.link.ask(ctx, (tasks) => tasks.state(ctx, { id: record.id, execId: "" }));
+      } catch (error) {
+        if (isNotFound(error)) await this.cleanUp(record);
+        else ctx.logger.warn("cannot ask supervisor for task", { id: record.id, error });
+      }
+    }
+  }
+
+  #onGivenUp(supervisor: Supervisor, error: unknown): void {
+    const { logger } = this.options.lifetime;
+    logger.error("supervisor is lost", { namespace: supervisor.group.namespace, error });
+    for (const record of this.#usersOf(supervisor)) this.#inBackground(this.cleanUp(record));
+  }
+
+  #usersOf({ group, users }: Supervisor): ShimRecord[] {
+    return this.records
+      .list(group.namespace)
+      .filter(
+        (record) =>
+          record.phase === "live" && record.link instanceof SupervisorLink && users.has(record.id),
+      );
+  }
+
+  #inBackground(work: Promise<unknown>): void {
+    if (this.#isClosed) return;
+    const done = work
+      .catch((error: unknown) => {
+        this.options.lifetime.logger.error("cleaning up after shim", { error });
+      })
+      .finally(() => this.#background.delete(done));
+    this.#background.add(done);
+  }
+}
+
+async function writeBootstrap(bundle: Bundle, bootstrap: BootstrapResult): Promise<void> {
+  await writeBundleFile(bundle, "bootstrap.json", formatBootstrap(bootstrap), 0o644);
+}

@@ -1,0 +1,310 @@
+import { setTimeout as delay } from "node:timers/promises";
+import type { BootstrapResult } from "#core/runtime/bootstrap.ts";
+import type { ShimDialer, ShimTransport } from "#core/runtime/shim-connection.ts";
+import type { ShimLink } from "#core/runtime/shim-link.ts";
+import { TaskProxy } from "#core/runtime/task-proxy.ts";
+import { within } from "#core/runtime/within.ts";
+import type { Context } from "#pkg/context.ts";
+import { hasCode, unavailable } from "#pkg/errors.ts";
+
+/** Which containers share a process. */
+export interface SupervisorGroup {
+  readonly namespace: string;
+  readonly id: string;
+}
+
+export interface SupervisorEvents {
+  /** A successor serves: what it did not take over is lost. */
+  onReplaced(): void;
+  /** Dead, and no successor could be started: its tasks are to be cleaned up. */
+  onGivenUp(error: unknown): void;
+  /** Nobody uses it and it does not run: it may be forgotten. */
+  onIdle(): void;
+}
+
+export interface SupervisorOptions {
+  /** The daemon's lifetime: a client that leaves does not stop a start that others wait for. */
+  readonly lifetime: Context;
+  /** Starts the process, or finds the one that serves the group already. */
+  readonly launch: (ctx: Context) => Promise<BootstrapResult>;
+  readonly dial: ShimDialer;
+  readonly events: SupervisorEvents;
+}
+
+interface Serving {
+  readonly bootstrap: BootstrapResult;
+  readonly transport: ShimTransport;
+  readonly tasks: TaskProxy;
+}
+
+type State =
+  | { readonly kind: "down" }
+  | { readonly kind: "starting"; readonly serving: Promise<Serving> }
+  | { readonly kind: "up"; readonly serving: Serving }
+  | { readonly kind: "ending"; readonly over: Promise<void> }
+  | { readonly kind: "closed" };
+
+const launchTimeoutMs = 30_000;
+/** A supervisor that ends still delivers the events it has, for at most 5 s. */
+const endTimeoutMs = 6_000;
+const restartDelaysMs = [0, 200, 1_000] as const;
+/** One that dies as often as that within the window is not started again: something in a bundle kills it. */
+const lossesMax = 5;
+const lossWindowMs = 60_000;
+const askAttemptsMax = 3;
+
+/**
+ * One group's supervisor as the daemon sees it: started when first used, ended after its last user, replaced when it
+ * dies while it has users.
+ */
+export class Supervisor {
+  readonly group: SupervisorGroup;
+  readonly #options: SupervisorOptions;
+  readonly #users = new Set<string>();
+  #state: State = { kind: "down" };
+  #losses: number[] = [];
+
+  constructor(group: SupervisorGroup, options: SupervisorOptions) {
+    this.group = group;
+    this.#options = options;
+  }
+
+  get users(): ReadonlySet<string> {
+    return this.#users;
+  }
+
+  /** Keeps the supervisor for one bundle until `release` or `drop`. */
+  join(id: string): void {
+    this.#users.add(id);
+  }
+
+  /** The serving process, started where there is none. */
+  async serving(ctx: Context): Promise<Serving> {
+    for (;;) {
+      const state = this.#state;
+      switch (state.kind) {
+        case "up":
+          if (state.serving.transport.isOpen) return state.serving;
+          // Its loss is about to be noticed; let that happen first.
+          await within(ctx, state.serving.transport.closed);
+          break;
+        case "starting":
+          return within(ctx, state.serving);
+        case "ending":
+          await within(ctx, state.over);
+          break;
+        case "down":
+          return within(
+            ctx,
+            this.#start((lifetime) => this.#options.launch(lifetime)),
+          );
+        case "closed":
+          ctx.throwIfEnded();
+          throw unavailable(`supervisor of ${this.group.namespace}: the daemon is stopping`);
+      }
+    }
+  }
+
+  /** After a restart of the daemon: goes on with the one that serves there, else starts a successor. */
+  async resume(ctx: Context, bootstrap: BootstrapResult): Promise<void> {
+    if (this.#state.kind !== "down") {
+      await this.serving(ctx);
+      return;
+    }
+    const start = this.#start(async (lifetime) => {
+      try {
+        return await this.#connect(lifetime, bootstrap);
+      } catch (error) {
+        if (!hasCode(error, "unavailable")) throw error;
+        lifetime.logger.info("supervisor is gone, starting another", { error });
+        return this.#options.launch(lifetime);
+      }
+    });
+    await within(ctx, start);
+  }
+
+  /**
+   * Gives one user up; after the last the process is told to end.
+   *
+   * Throws what that call threw, with the user back in its place.
+   */
+  async release(ctx: Context, id: string): Promise<void> {
+    this.#users.delete(id);
+    if (this.#users.size > 0) return;
+    if (this.#state.kind === "down") this.#options.events.onIdle();
+    if (this.#state.kind !== "up") return;
+    try {
+      await this.#shutDown(ctx, this.#state, id);
+    } catch (error) {
+      this.#users.add(id);
+      throw error;
+    }
+  }
+
+  /** Gives one user up, as `release`, but waits for nothing. Twice is once. */
+  drop(id: string): void {
+    if (!this.#users.delete(id) || this.#users.size > 0) return;
+    if (this.#state.kind === "down") this.#options.events.onIdle();
+    if (this.#state.kind === "up") this.#endUnused(this.#state);
+  }
+
+  /** Leaves the process alone and its connection. Idempotent. */
+  async close(): Promise<void> {
+    const state = this.#state;
+    this.#state = { kind: "closed" };
+    if (state.kind === "up") await state.serving.transport.close();
+    if (state.kind === "ending") await state.over;
+    if (state.kind === "starting") {
+      const serving = await state.serving.catch(() => undefined); // -- its failure is its callers' to report
+      await serving?.transport.close();
+    }
+  }
+
+  async #shutDown(ctx: Context, up: State & { kind: "up" }, id: string): Promise<void> {
+    const { transport, tasks } = up.serving;
+    const told = tasks.shutdown(ctx, id).catch((error: unknown) => {
+      // Its end may overtake the answer.
+      if (transport.isOpen) throw error;
+    });
+    const over = told.then(
+      () => this.#end(transport),
+      () => {
+        if (this.#state.kind === "ending") this.#state = up;
+      },
+    );
+    this.#state = { kind: "ending", over };
+    await told;
+  }
+
+  #start(find: (lifetime: Context) => Promise<BootstrapResult | Serving>): Promise<Serving> {
+    const bounded = this.#options.lifetime.withTimeout(launchTimeoutMs);
+    const serving = (async (): Promise<Serving> => {
+      const found = await find(bounded);
+      return "transport" in found ? found : this.#connect(bounded, found);
+    })();
+    const starting: State = { kind: "starting", serving };
+    this.#state = starting;
+    serving.then(
+      (up) => {
+        if (this.#state === starting) this.#onUp(up);
+      },
+      () => {
+        if (this.#state === starting) this.#state = { kind: "down" };
+      },
+    );
+    return serving;
+  }
+
+  #onUp(serving: Serving): void {
+    const up: State = { kind: "up", serving };
+    this.#state = up;
+    void serving.transport.closed.then(() => this.#onClosed(serving));
+    // Whoever asked for it has gone meanwhile.
+    if (this.#users.size === 0) this.#endUnused(up);
+  }
+
+  #endUnused(up: State & { kind: "up" }): void {
+    const bounded = this.#options.lifetime.detached({ timeoutMs: endTimeoutMs });
+    this.#shutDown(bounded, up, this.group.id).catch((error: unknown) => {
+      bounded.logger.warn("cannot end unused supervisor", { ...this.group, error });
+    });
+  }
+
+  async #connect(ctx: Context, bootstrap: BootstrapResult): Promise<Serving> {
+    const transport = await this.#options.dial(ctx, bootstrap);
+    return { bootstrap, transport, tasks: new TaskProxy(transport, bootstrap.version) };
+  }
+
+  async #end(transport: ShimTransport): Promise<void> {
+    const bounded = this.#options.lifetime.detached({ timeoutMs: endTimeoutMs });
+    try {
+      await within(bounded, transport.closed);
+    } catch {
+      // -- it has tasks that this daemon does not know: it stays, and the next start finds it again
+      await transport.close();
+    }
+    if (this.#state.kind !== "ending") return;
+    this.#state = { kind: "down" };
+    if (this.#users.size === 0) this.#options.events.onIdle();
+  }
+
+  #onClosed(serving: Serving): void {
+    if (this.#state.kind !== "up" || this.#state.serving !== serving) return;
+    this.#state = { kind: "down" };
+    if (this.#users.size === 0) this.#options.events.onIdle();
+    else void this.#replace();
+  }
+
+  async #replace(): Promise<void> {
+    const { lifetime, events } = this.#options;
+    const now = performance.now();
+    this.#losses = [...this.#losses.filter((at) => now - at < lossWindowMs), now];
+    let problem: unknown = new Error(`died ${this.#losses.length} times in a minute`);
+    const delays = this.#losses.length > lossesMax ? [] : restartDelaysMs;
+    for (const delayMs of delays) {
+      try {
+        await delay(delayMs, undefined, { signal: lifetime.signal });
+        await this.serving(lifetime);
+        events.onReplaced();
+        return;
+      } catch (error) {
+        if (lifetime.signal.aborted) return;
+        problem = error;
+        lifetime.logger.warn("cannot replace supervisor", { ...this.group, error });
+      }
+    }
+    events.onGivenUp(problem);
+  }
+}
+
+/** One bundle's share of a supervisor. */
+export class SupervisorLink implements ShimLink {
+  readonly bootstrap: BootstrapResult;
+  readonly #supervisor: Supervisor;
+  readonly #id: string;
+
+  constructor(supervisor: Supervisor, id: string, bootstrap: BootstrapResult) {
+    this.#supervisor = supervisor;
+    this.#id = id;
+    this.bootstrap = bootstrap;
+  }
+
+  async call<T>(ctx: Context, made: (tasks: TaskProxy) => Promise<T>): Promise<T> {
+    const { tasks, transport } = await this.#supervisor.serving(ctx);
+    try {
+      return await made(tasks);
+    } catch (error) {
+      // `unavailable` over a connection that stands: it was about to end and has done nothing.
+      if (!hasCode(error, "unavailable") || !transport.isOpen) throw error;
+    }
+    await within(ctx.withTimeout(endTimeoutMs), transport.closed);
+    return made((await this.#supervisor.serving(ctx)).tasks);
+  }
+
+  async ask<T>(ctx: Context, made: (tasks: TaskProxy) => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      const { tasks, transport } = await this.#supervisor.serving(ctx);
+      try {
+        return await made(tasks);
+      } catch (error) {
+        if (transport.isOpen || attempt === askAttemptsMax) throw error;
+      }
+    }
+  }
+
+  get isLost(): boolean {
+    return false;
+  }
+
+  downgrade(): boolean {
+    return false;
+  }
+
+  async shutdown(ctx: Context): Promise<void> {
+    await this.#supervisor.release(ctx, this.#id);
+  }
+
+  async close(): Promise<void> {
+    this.#supervisor.drop(this.#id);
+  }
+}

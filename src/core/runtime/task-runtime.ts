@@ -1,0 +1,164 @@
+import { type Bundle, createBundle, deleteBundle } from "#core/runtime/bundle.ts";
+import type { CreateTaskOptions, ProcessExit, Task, TaskRuntime } from "#core/runtime/runtime.ts";
+import {
+  type ShimManager,
+  cleanupTimeoutMs,
+  shutdownTimeoutMs,
+} from "#core/runtime/shim-manager.ts";
+import type { ShimRecord } from "#core/runtime/shim-record.ts";
+import { deleteInShim, ShimTask } from "#core/runtime/shim-task.ts";
+import type { ShimCreateRequest } from "#core/runtime/task-proxy.ts";
+import type { Any } from "#pkg/any.ts";
+import { type Context, requireNamespace } from "#pkg/context.ts";
+import { alreadyExists, hasCode, isNotFound, notFound, unavailable, wrap } from "#pkg/errors.ts";
+
+/** Tasks in shims: one bundle, one shim (or a share in one), one task by the same id. */
+export class ShimTaskRuntime implements TaskRuntime {
+  readonly #manager: ShimManager;
+
+  constructor(manager: ShimManager) {
+    this.#manager = manager;
+  }
+
+  async create(ctx: Context, id: string, options: CreateTaskOptions): Promise<Task> {
+    const namespace = requireNamespace(ctx);
+    const { records, options: settings } = this.#manager;
+    if (records.get(namespace, id)) throw alreadyExists(`task ${id}`);
+    await using undo = new AsyncDisposableStack();
+    const bundle = await createBundle(settings.roots, { namespace, id, spec: options.spec });
+    undo.defer(() => this.#removeBundle(ctx, bundle));
+    const shimOptions = hasValue(options.taskOptions)
+      ? options.taskOptions
+      : options.runtimeOptions;
+    const record = await this.#startShim(ctx, bundle, options.runtime, shimOptions);
+    undo.defer(() => this.#endFailed(ctx, record));
+    let pid: number;
+    try {
+      pid = await this.#createInShim(ctx, record, {
+        bundle: bundle.path,
+        rootfs: options.rootfs,
+        io: options.io,
+        options: shimOptions,
+      });
+    } catch (error) {
+      throw wrap("failed to create shim task", error);
+    }
+    // No turn of the loop between the two: a loss from here on is cleaned up by the manager.
+    if (record.link.isLost) throw unavailable(`shim of task ${id} is gone`);
+    record.phase = "live";
+    undo.move();
+    return new ShimTask(record, pid);
+  }
+
+  async get(ctx: Context, id: string): Promise<Task> {
+    return new ShimTask(this.#record(ctx, id));
+  }
+
+  async list(
+    ctx: Context,
+    { all = false }: { readonly all?: boolean } = {},
+  ): Promise<readonly Task[]> {
+    return this.#manager.records
+      .list(all ? undefined : requireNamespace(ctx))
+      .filter((record) => record.phase !== "creating")
+      .map((record) => new ShimTask(record));
+  }
+
+  async delete(ctx: Context, id: string): Promise<ProcessExit> {
+    const record = this.#record(ctx, id);
+    let exit: ProcessExit | undefined;
+    let problem: unknown;
+    try {
+      exit = await deleteInShim(ctx, record, (lost) => this.#manager.cleanUp(lost));
+    } catch (error) {
+      // The shim has never had it, or an earlier daemon deleted it: what is left here goes all the same.
+      if (!isNotFound(error)) throw wrap("failed to delete task", error);
+      problem = error;
+    }
+    if (!record.cleanup) await this.#shutDown(ctx, record);
+    if (exit) return exit;
+    throw wrap("failed to delete task", problem);
+  }
+
+  /** The record stays when the shim does not end: a retry finds it. */
+  async #shutDown(ctx: Context, record: ShimRecord): Promise<void> {
+    record.phase = "ending";
+    try {
+      await record.link.shutdown(ctx.withTimeout(shutdownTimeoutMs));
+    } catch (error) {
+      record.phase = "live";
+      throw wrap("failed to delete task: failed to invoke shutdown", error);
+    }
+    await this.#manager.forget(record);
+  }
+
+  #record(ctx: Context, id: string): ShimRecord {
+    const record = this.#manager.records.get(requireNamespace(ctx), id);
+    if (!record || record.phase === "creating") throw notFound(`task ${id}`);
+    return record;
+  }
+
+  async #startShim(
+    ctx: Context,
+    bundle: Bundle,
+    runtime: string,
+    options: Any | undefined,
+  ): Promise<ShimRecord> {
+    try {
+      return await this.#manager.start(ctx, bundle, { runtime, options });
+    } catch (error) {
+      throw wrap("failed to start shim", error);
+    }
+  }
+
+  async #createInShim(ctx: Context, record: ShimRecord, request: ShimCreateRequest): Promise<void> {
+    const create = (): Promise<number> =>
+      record.link.call(ctx, (tasks) => tasks.create(ctx, record.id, request));
+    try {
+      return await create();
+    } catch (error) {
+      if (!hasCode(error, "not-implemented") || !record.link.downgrade()) throw error;
+      ctx.logger.warn("failed to call task.Create, downgrading client API version to try again", {
+        id: record.id,
+        error,
+      });
+      return create();
+    }
+  }
+
+  /**
+   * Ends the shim of a task that could not be created. It may have come to be all the same, when the caller left in the
+   * middle; hence the delete, by force where the shim does not answer.
+   */
+  async #endFailed(ctx: Context, record: ShimRecord): Promise<void> {
+    const own = ctx.detached({ timeoutMs: cleanupTimeoutMs });
+    const process = { id: record.id, execId: "" };
+    try {
+      await record.link
+        .call(own, (tasks) => tasks.delete(own, process))
+        .catch((error: unknown) => {
+          if (!isNotFound(error)) throw error;
+        });
+      await record.link.shutdown(own);
+    } catch (error) {
+      own.logger.warn("failed to clean up shim", { id: record.id, error });
+      const late = ctx.detached({ timeoutMs: cleanupTimeoutMs });
+      await record.command.delete(late, record.bundle).catch((problem: unknown) => {
+        late.logger.error("failed to clean up shim", { id: record.id, error: problem });
+      });
+    }
+    await this.#manager.forget(record);
+  }
+
+  async #removeBundle(ctx: Context, bundle: Bundle): Promise<void> {
+    try {
+      await deleteBundle(bundle, this.#manager.options.unmount);
+    } catch (error) {
+      ctx.logger.error("failed to delete bundle", { id: bundle.id, error });
+    }
+  }
+}
+
+function hasValue(options: Any | undefined): options is Any {
+  return options !== undefined && options.value.length > 0;
+}

@@ -1,0 +1,87 @@
+import { fromBinary, type MessageInitShape } from "@bufbuild/protobuf";
+import type {
+  DeleteResponseSchema,
+  MetricsResponseSchema,
+} from "#api/services/tasks/v1/tasks_pb.ts";
+import { OptionsSchema } from "#api/types/runc/options/oci_pb.ts";
+import { type ProcessSchema, Status } from "#api/types/task/task_pb.ts";
+import type { ProcessExit, ProcessState, TaskIo, TaskStatus } from "#core/runtime/runtime.ts";
+import type { Any } from "#pkg/any.ts";
+import { invalidArgument, messageOf } from "#pkg/errors.ts";
+import { nanosToTimestamp, type UnixNanos } from "#pkg/time.ts";
+import type { TaskMetric } from "./local.ts";
+
+/** What a time that nobody set is for Go clients: the first day of the year 1. */
+const unsetTime = { seconds: -62_135_596_800n, nanos: 0 };
+
+const statuses = {
+  unknown: Status.UNKNOWN,
+  created: Status.CREATED,
+  running: Status.RUNNING,
+  stopped: Status.STOPPED,
+  paused: Status.PAUSED,
+  pausing: Status.PAUSING,
+} as const satisfies Record<TaskStatus, Status>;
+
+export function processMessage(state: ProcessState): MessageInitShape<typeof ProcessSchema> {
+  return {
+    id: state.id,
+    pid: state.pid,
+    status: statuses[state.status],
+    stdin: state.stdin,
+    stdout: state.stdout,
+    stderr: state.stderr,
+    terminal: state.terminal,
+    exitStatus: state.exitStatus,
+    exitedAt: timeMessage(state.exitedAt),
+  };
+}
+
+export function deleteMessage(
+  id: string,
+  exit: ProcessExit,
+): MessageInitShape<typeof DeleteResponseSchema> {
+  return { id, pid: exit.pid, exitStatus: exit.exitStatus, exitedAt: timeMessage(exit.exitedAt) };
+}
+
+export function metricsMessage(
+  metrics: readonly TaskMetric[],
+): MessageInitShape<typeof MetricsResponseSchema> {
+  return {
+    metrics: metrics.map(({ id, timestamp, data }) => ({
+      id,
+      timestamp: nanosToTimestamp(timestamp),
+      data: { ...data },
+    })),
+  };
+}
+
+export function timeMessage(time: UnixNanos | undefined): { seconds: bigint; nanos: number } {
+  return time === undefined ? unsetTime : nanosToTimestamp(time);
+}
+
+export function ioOf({ stdin, stdout, stderr, terminal }: TaskIo): TaskIo {
+  return { stdin, stdout, stderr, terminal };
+}
+
+export function anyOf(any: Any | undefined): Any | undefined {
+  return any && { typeUrl: any.typeUrl, value: any.value };
+}
+
+/**
+ * What runc's options of a create call ask for beyond the shim's part. Options of other runtimes ask for nothing.
+ *
+ * Throws `invalid-argument` when they do not decode.
+ */
+export function requestOfOptions(options: Any | undefined): {
+  readonly criuImagePath: string;
+  readonly taskApiAddress: string;
+} {
+  const name = options?.typeUrl.slice(options.typeUrl.lastIndexOf("/") + 1);
+  if (!options || name !== OptionsSchema.typeName) return { criuImagePath: "", taskApiAddress: "" };
+  try {
+    return fromBinary(OptionsSchema, options.value);
+  } catch (cause) {
+    throw invalidArgument(`field options: ${name}: ${messageOf(cause)}`, { cause });
+  }
+}

@@ -1,0 +1,33 @@
+import * as v from "valibot";
+import { pluginConfig } from "#pkg/plugin/config.ts";
+import { definePlugin } from "#pkg/plugin/plugin.ts";
+import { byId, one } from "#pkg/plugin/requirement.ts";
+import { GrpcPlugin, MetadataPlugin, RuntimePlugin, ServicePlugin } from "#plugins/types.ts";
+import { LocalTasks } from "./local.ts";
+import { tasksService as serviceOf } from "./service.ts";
+
+export const tasksService = definePlugin({
+  type: ServicePlugin,
+  id: "tasks-service",
+  requires: { metadata: one(MetadataPlugin), runtime: byId(RuntimePlugin, "task") },
+  config: pluginConfig(v.object({ blockio_config_file: v.string(), rdt_config_file: v.string() }), {
+    blockio_config_file: "",
+    rdt_config_file: "",
+  }),
+  async init({ ctx, needs, config }) {
+    for (const [key, path] of Object.entries(config)) {
+      if (path !== "")
+        ctx.logger.warn(`${key} is set, which this daemon cannot apply yet`, { path });
+    }
+    return serviceOf(new LocalTasks(needs.metadata.containers, needs.runtime));
+  },
+});
+
+export const tasksGrpc = definePlugin({
+  type: GrpcPlugin,
+  id: "tasks",
+  requires: { tasks: byId(ServicePlugin, "tasks-service") },
+  async init({ needs }) {
+    return needs.tasks;
+  },
+});

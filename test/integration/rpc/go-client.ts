@@ -5,14 +5,17 @@ import { runOk } from "#test/support/command.ts";
 
 const project = resolve(import.meta.dirname, "../../..");
 
-/** Builds the program that calls as Go's containerd clients do, and gives its path. */
-export async function buildGoClient(): Promise<string> {
+/**
+ * Builds a program that calls as Go's containerd clients do, and gives its path. `grpc-go-old` has the library of the
+ * clients that dialed plain paths.
+ */
+export async function buildGoClient(name: "grpc-go" | "grpc-go-old"): Promise<string> {
   const cache = join(project, ".cache/conformance");
   await mkdir(cache, { recursive: true });
-  const out = join(cache, "grpc-go");
+  const out = join(cache, name);
   const go = commandPath("go") ?? "go";
   await runOk([go, "build", "-o", out, "."], {
-    cwd: join(project, "test/conformance/grpc-go"),
+    cwd: join(project, "test/conformance", name),
     env: { ...definedEnv(), GOFLAGS: "-mod=readonly -buildvcs=false", CGO_ENABLED: "0" },
     timeoutMs: 300_000,
   });

@@ -12,22 +12,25 @@ import { buildGoClient } from "./go-client.ts";
 const skip = whyNot(["go"]);
 
 describe("a grpc-go client", { skip: skip ?? false }, () => {
-  let program = "";
+  let current = "";
+  let old = "";
   before(async () => {
-    program = await buildGoClient();
+    current = await buildGoClient("grpc-go");
+    old = await buildGoClient("grpc-go-old");
   });
 
-  const scenario = async (name: string): Promise<void> => {
+  const serveFor = async (command: (path: string) => string[]): Promise<void> => {
     await using stack = new AsyncDisposableStack();
     const dir = stack.use(await mkdtempDisposable(join(tmpdir(), "grpc-go-")));
     const path = join(dir.path, "s");
     const server = stack.use(new GrpcServer());
     server.add(echoService(() => void server.close()));
     await server.listen(path, { mode: 0o600 });
-    const { code, stdout, stderr } = await run([program, name, path], { timeoutMs: 120_000 });
+    const { code, stdout, stderr } = await run(command(path), { timeoutMs: 120_000 });
     assert.equal(`${stdout}${stderr}`, "");
     assert.equal(code, 0);
   };
+  const scenario = (name: string): Promise<void> => serveFor((path) => [current, name, path]);
 
   test("talks on a thousand streams at once", () => scenario("streams"));
   test("cancels and misses deadlines by the thousand and loses no other call", () =>
@@ -36,7 +39,8 @@ describe("a grpc-go client", { skip: skip ?? false }, () => {
   test("sends and gets 64 MiB in chunks", () => scenario("blob"));
   test("sends gzip, is told of a bomb and of an encoding that nobody knows", () =>
     scenario("gzip"));
-  test("is served when it dials a plain path", () => scenario("authority"));
+  test("is served whatever it sends as authority", () => scenario("authority"));
+  test("of the time when plain paths were dialed is served", () => serveFor((path) => [old, path]));
   test("connects two hundred times at once", () => scenario("connections"));
   test("has its namespace, lease and 60 KiB of metadata read", () => scenario("metadata"));
   test("reads statuses, details and limits in the words it knows", () => scenario("errors"));

@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import { invalidArgument } from "#pkg/errors.ts";
+import { type CodedError, invalidArgument } from "#pkg/errors.ts";
 import type { ConfigTable, PluginConfig } from "#pkg/plugin/plugin.ts";
 import { isTable } from "#pkg/plugin/table.ts";
 
@@ -28,34 +28,63 @@ type Schema = v.GenericSchema<ConfigTable, unknown>;
 
 /** Parses a table; the error names the first key that is wrong, what was expected there and what was given. */
 export function parseTable<S extends v.GenericSchema>(schema: S, table: unknown): v.InferOutput<S> {
+  // For valibot an array is an object as well.
+  const [misplaced] = walk(schema, table).notTables;
+  if (misplaced) throw wrongValue(misplaced.path, "table", misplaced.value);
   const result = v.safeParse(schema, table, { abortEarly: true });
   if (result.success) return result.output;
   const [issue] = result.issues;
   const path = issue.path?.map((item) => String(item.key)) ?? [];
+  throw wrongValue(path, expectation(issue), issue.input);
+}
+
+function expectation(issue: v.BaseIssue<unknown>): string {
+  const { expected, message } = issue;
+  const hasOwnWords = issue.kind === "validation" && !message.startsWith("Invalid ");
+  if (hasOwnWords || expected === null) return message;
+  return named[expected] ?? expected;
+}
+
+const named: Readonly<Record<string, string>> = { Object: "table", Array: "array" };
+
+function wrongValue(path: readonly string[], expected: string, given: unknown): CodedError {
   const what = path.length === 0 ? "table" : `key ${quotePath(path)}`;
-  const expected = issue.expected ?? issue.message;
-  throw invalidArgument(`${what}: expected ${expected}, got ${describe(issue.input)}`);
+  return invalidArgument(`${what}: expected ${expected}, got ${describe(given)}`);
 }
 
 /** The keys that the schema's `v.object`s do not name, by path from the table given. */
 export function unknownKeys(schema: v.GenericSchema, table: unknown): string[][] {
-  const found: string[][] = [];
-  const walk = (at: unknown, value: unknown, path: string[]): void => {
-    const inner = unwrap(at);
-    if (Array.isArray(value)) {
-      if (inner.item) for (const element of value) walk(inner.item, element, path);
+  return walk(schema, table).unknown;
+}
+
+interface Walked {
+  readonly unknown: string[][];
+  readonly notTables: { readonly path: string[]; readonly value: unknown }[];
+}
+
+/** Goes through schema and value side by side. */
+function walk(schema: unknown, value: unknown): Walked {
+  const walked: Walked = { unknown: [], notTables: [] };
+  const visit = (at: unknown, inner: unknown, path: string[]): void => {
+    const { entries, item, value: each } = shapeOf(at);
+    if (item && Array.isArray(inner)) {
+      for (const [i, element] of inner.entries()) visit(item, element, [...path, String(i)]);
       return;
     }
-    if (!isTable(value)) return;
-    for (const [key, child] of Object.entries(value)) {
-      if (inner.entries) {
-        if (Object.hasOwn(inner.entries, key)) walk(inner.entries[key], child, [...path, key]);
-        else found.push([...path, key]);
-      } else if (inner.value) walk(inner.value, child, [...path, key]);
+    if (!entries && !each) return;
+    if (!isTable(inner)) {
+      if (inner !== undefined) walked.notTables.push({ path, value: inner });
+      return;
+    }
+    for (const [key, child] of Object.entries(inner)) {
+      const keyPath = [...path, key];
+      if (each) visit(each, child, keyPath);
+      else if (Object.hasOwn(entries ?? {}, key)) visit(entries?.[key], child, keyPath);
+      else walked.unknown.push(keyPath);
     }
   };
-  walk(schema, table, []);
-  return found;
+  visit(schema, value, []);
+  return walked;
 }
 
 interface Shape {
@@ -65,10 +94,10 @@ interface Shape {
 }
 
 /** The part of a schema that says which keys there are, below `optional` and `pipe`. */
-function unwrap(schema: unknown): Shape {
+function shapeOf(schema: unknown): Shape {
   const at = schema as Shape & { wrapped?: unknown; pipe?: readonly unknown[]; type?: string };
-  if (at.pipe?.[0] !== undefined && at.pipe[0] !== schema) return unwrap(at.pipe[0]);
-  if (at.wrapped !== undefined) return unwrap(at.wrapped);
+  if (at.pipe?.[0] !== undefined && at.pipe[0] !== schema) return shapeOf(at.pipe[0]);
+  if (at.wrapped !== undefined) return shapeOf(at.wrapped);
   return {
     ...(at.type === "object" && at.entries && { entries: at.entries }),
     ...(at.type === "array" && { item: at.item }),

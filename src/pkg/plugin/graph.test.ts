@@ -366,3 +366,19 @@ test("any() sees every plugin whose turn has been", async () => {
   assert.deepEqual(graph.records[1]?.instance, ["io.containerd.a.v1.a"]);
   assert.deepEqual(graph.records[1]?.requires, ["*"]);
 });
+
+test("a timeout is as configured, else as declared, else a second", async () => {
+  const seen: number[] = [];
+  const plugin = definePlugin({
+    type: C,
+    id: "c",
+    requires: {},
+    timeouts: { "io.containerd.timeout.a": 5000, "io.containerd.timeout.b": 2000 },
+    async init({ timeoutMs }) {
+      for (const name of ["a", "b", "c"]) seen.push(timeoutMs(`io.containerd.timeout.${name}`));
+    },
+  });
+  const timeouts = new Map([["io.containerd.timeout.a", 0]]);
+  await using _ = await start({ plugins: [plugin], timeouts });
+  assert.deepEqual(seen, [0, 2000, 1000]);
+});

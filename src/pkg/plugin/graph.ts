@@ -11,6 +11,8 @@ import {
 import { LiveRecord } from "#pkg/plugin/record.ts";
 import { overlay } from "#pkg/plugin/table.ts";
 
+const defaultTimeoutMs = 1000;
+
 export interface GraphOptions {
   readonly plugins: readonly AnyPlugin[];
   /** Uris without which the daemon does not start. */
@@ -20,6 +22,8 @@ export interface GraphOptions {
   readonly state: string;
   readonly grpcAddress: string;
   readonly ttrpcAddress: string;
+  /** In milliseconds, by name; they win over what the plugins declare. */
+  readonly timeouts?: ReadonlyMap<string, number> | undefined;
   /** The section of the configuration under a plugin's uri. */
   section?(uri: string): ConfigTable | undefined;
 }
@@ -152,6 +156,8 @@ class Run {
       stateDir: `${state}/${record.uri}`,
       grpcAddress,
       ttrpcAddress,
+      timeoutMs: (name) =>
+        this.#options.timeouts?.get(name) ?? plugin.timeouts?.[name] ?? defaultTimeoutMs,
       exports: record.exports,
       platforms: record.platforms,
       capabilities: record.capabilities,

@@ -101,6 +101,8 @@ export interface InitContext<R extends Requirements, Config> {
   /** Where the daemon will serve; nothing listens there before all plugins are initialised. */
   readonly grpcAddress: string;
   readonly ttrpcAddress: string;
+  /** The timeout of that name in milliseconds: as configured, else as the plugin declared it, else one second. */
+  readonly timeoutMs: (name: string) => number;
   /** Shown by introspection. */
   readonly exports: Map<string, string>;
   readonly platforms: PluginPlatform[];
@@ -121,6 +123,8 @@ export interface Plugin<I, R extends Requirements, Config> {
   readonly id: string;
   readonly requires: R;
   readonly config?: PluginConfig<Config> | undefined;
+  /** Defaults in milliseconds of the timeouts it asks for, by name (`io.containerd.timeout.<what>`). */
+  readonly timeouts?: Readonly<Record<string, number>> | undefined;
   /** An instance that is disposable is disposed when the daemon stops, before everything it required. */
   init(context: InitContext<R, Config>): Promise<NoInfer<I>>;
 }

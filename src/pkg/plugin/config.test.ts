@@ -42,7 +42,7 @@ test("decode() names the key, what was expected and what was given", () => {
   refused({ size: "5" }, 'key size: expected number, got "5"');
   refused({ address: "a" }, 'key address: expected absolute path, got "a"');
   refused({ rows: { name: "a" } }, "key rows: expected array, got a table");
-  refused({ rows: [{}] }, "key rows.0.name: expected string, got nothing");
+  refused({ rows: [{}] }, "key rows.0.name is missing");
   refused({ runtimes: [] }, "key runtimes: expected table, got an array");
   refused({ runtimes: { "a.b": { type: 1 } } }, 'key runtimes."a.b".type: expected string, got 1');
   const long = "x".repeat(500);

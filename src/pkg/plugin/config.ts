@@ -35,6 +35,7 @@ export function parseTable<S extends v.GenericSchema>(schema: S, table: unknown)
   if (result.success) return result.output;
   const [issue] = result.issues;
   const path = issue.path?.map((item) => String(item.key)) ?? [];
+  if (issue.input === undefined) throw invalidArgument(`key ${quotePath(path)} is missing`);
   throw wrongValue(path, expectation(issue), issue.input);
 }
 
@@ -112,7 +113,6 @@ export function quotePath(path: readonly string[]): string {
 
 /** A value in a message: short, in its TOML form where it has one. */
 function describe(value: unknown): string {
-  if (value === undefined) return "nothing";
   if (isTable(value)) return "a table";
   if (Array.isArray(value)) return "an array";
   if (typeof value === "bigint") return value.toString();

@@ -45,7 +45,7 @@ export async function put(
 ): Promise<Digest> {
   await using writer = await store.writer(ctx, { ref });
   await writer.write(data);
-  return writer.commit(ctx);
+  return await writer.commit(ctx);
 }
 
 export async function rejects(promise: Promise<unknown>, code: ErrorCode): Promise<void> {
@@ -129,6 +129,13 @@ function writerSuite(run: Run): void {
     }
     assert.ok((await read(ctx, store, digestOf(data))).equals(data));
     assert.deepStrictEqual(await store.listStatuses(ctx), []);
+  });
+
+  run("close() beside a commit leaves the commit alone", async ({ ctx, store }) => {
+    const writer = await store.writer(ctx, { ref: "both" });
+    await writer.write(Buffer.from("both"));
+    const [digest] = await Promise.all([writer.commit(ctx), writer.close()]);
+    assert.strictEqual((await store.info(ctx, digest)).sizeBytes, 4);
   });
 
   run("a committed writer is closed", async ({ ctx, store }) => {

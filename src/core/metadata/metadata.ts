@@ -1,6 +1,6 @@
 import type { ContainerStore } from "#core/containers/containers.ts";
 import type { ContentStore } from "#core/content/content.ts";
-import type { Collector } from "#core/gc/gc.ts";
+import type { Collector, ResourceCollector } from "#core/gc/gc.ts";
 import type { ImageStore } from "#core/images/images.ts";
 import type { LeaseManager } from "#core/leases/leases.ts";
 import type { NamespaceStore } from "#core/namespaces/namespaces.ts";
@@ -23,5 +23,7 @@ export interface Metadata extends AsyncDisposable {
   readonly collector: Collector;
   /** Called after each change that may have made garbage; the scheduler of collections listens. */
   onMutation(listener: (change: { readonly dirty: boolean }) => void): Disposable;
+  /** Collects one more kind of things from now on, until disposed. Throws `already-exists` for a kind that is taken. */
+  registerResources(collector: ResourceCollector): Disposable;
   close(): Promise<void>;
 }

@@ -15,6 +15,8 @@ export interface NamespaceStore {
   create(ctx: Context, name: string, labels: Labels): Promise<void>;
   /** An empty value removes the label. */
   setLabel(ctx: Context, name: string, key: string, value: string): Promise<void>;
+  /** Replaces all labels, or those with the given keys, at once; a key that has no value goes. */
+  update(ctx: Context, record: NamespaceRecord, keys?: readonly string[]): Promise<void>;
   /** Throws `not-found`, and `failed-precondition` naming what it still has. */
   delete(ctx: Context, name: string): Promise<void>;
 }

@@ -1,0 +1,115 @@
+import { deleteSnapshot, insertSnapshot } from "#core/metadata/snapshot-rows.ts";
+import type { MetadataState } from "#core/metadata/state.ts";
+import type { NodeId, Transaction } from "#core/metadata/transaction.ts";
+import type { Snapshotter } from "#core/snapshots/snapshots.ts";
+import type { Context } from "#pkg/context.ts";
+import { isNotFound, notFound } from "#pkg/errors.ts";
+import type { Labels } from "#pkg/label.ts";
+import { bigint, encodeMap, stringMap, text } from "#pkg/sqlite/row.ts";
+import { nowNanos, type UnixNanos } from "#pkg/time.ts";
+
+/**
+ * A commit that the backend is asked for.
+ *
+ * A backend's commit and its record cannot happen at one instant. So the intent is recorded first: after a crash the
+ * backend is asked whether it happened, and the record is made or the intent forgotten. Without it the key's record
+ * would point to nothing and the name's snapshot would be swept, with the work of unpacking it.
+ */
+export interface CommitIntent {
+  readonly keyNode: NodeId;
+  readonly nameNode: NodeId;
+  readonly parentNode: NodeId | undefined;
+  readonly backendName: string;
+  readonly labels: Labels;
+  readonly createdAt: UnixNanos;
+}
+
+export function insertIntent(tx: Transaction, intent: CommitIntent): void {
+  tx.sql.run(
+    `INSERT INTO snapshot_commits (key_node, name_node, parent, backend_name, labels, created_at)
+     VALUES (?, ?, ?, ?, ?, ?)`,
+    intent.keyNode,
+    intent.nameNode,
+    intent.parentNode ?? null,
+    intent.backendName,
+    encodeMap(intent.labels),
+    intent.createdAt,
+  );
+}
+
+export function deleteIntent(tx: Transaction, keyNode: NodeId): void {
+  tx.sql.run("DELETE FROM snapshot_commits WHERE key_node = ?", keyNode);
+}
+
+export function isNamePending(tx: Transaction, nameNode: NodeId): boolean {
+  const row = tx.sql.get("SELECT 1 FROM snapshot_commits WHERE name_node = ?", nameNode);
+  return row !== undefined;
+}
+
+/** The backend has committed: the name takes the key's place. */
+export function recordCommit(tx: Transaction, ns: string, intent: CommitIntent): void {
+  if (!isThere(tx, intent.parentNode)) throw notFound("parent snapshot was removed meanwhile");
+  deleteIntent(tx, intent.keyNode);
+  deleteSnapshot(tx, intent.keyNode);
+  insertSnapshot(tx, ns, {
+    node: intent.nameNode,
+    parentNode: intent.parentNode,
+    backendKey: intent.backendName,
+    labels: intent.labels,
+    createdAt: intent.createdAt,
+    updatedAt: nowNanos(),
+  });
+}
+
+/** Finishes or forgets what a crash interrupted, before anyone uses the snapshotters. */
+export async function settleCommits(
+  ctx: Context,
+  state: MetadataState,
+  snapshotters: ReadonlyMap<string, Snapshotter>,
+): Promise<void> {
+  const pending = await state.view((tx) =>
+    tx.sql
+      .all(
+        `SELECT c.*, n.ns, n.kind, n.key FROM snapshot_commits c JOIN nodes n ON n.id = c.name_node`,
+      )
+      .map((row) => ({
+        ns: text(row, "ns"),
+        snapshotter: text(row, "kind").slice("snapshot/".length),
+        name: text(row, "key"),
+        intent: {
+          keyNode: bigint(row, "key_node"),
+          nameNode: bigint(row, "name_node"),
+          parentNode: row["parent"] === null ? undefined : bigint(row, "parent"),
+          backendName: text(row, "backend_name"),
+          labels: stringMap(row, "labels"),
+          createdAt: bigint(row, "created_at"),
+        },
+      })),
+  );
+  for (const { ns, snapshotter, name, intent } of pending) {
+    const backend = snapshotters.get(snapshotter);
+    // A snapshotter that did not start keeps its intents until it does.
+    if (!backend) continue;
+    const happened = await isCommitted(ctx.withNamespace(ns), backend, intent.backendName);
+    await state.update((tx) => {
+      const wanted = isThere(tx, intent.keyNode) && isThere(tx, intent.parentNode);
+      if (happened && wanted) recordCommit(tx, ns, intent);
+      else deleteIntent(tx, intent.keyNode);
+    });
+    ctx.logger.info("settled an interrupted commit", { snapshotter, name, happened });
+  }
+}
+
+function isThere(tx: Transaction, node: NodeId | undefined): boolean {
+  if (node === undefined) return true;
+  return tx.sql.get("SELECT 1 FROM snapshots WHERE node = ?", node) !== undefined;
+}
+
+async function isCommitted(ctx: Context, backend: Snapshotter, name: string): Promise<boolean> {
+  try {
+    return (await backend.stat(ctx, name)).kind === "committed";
+  } catch (error) {
+    if (isNotFound(error)) return false;
+    throw error;
+  }
+}

@@ -6,7 +6,9 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"os"
+	"os/exec"
 )
 
 var scenarios = map[string]func(target string) error{
@@ -26,8 +28,15 @@ var scenarios = map[string]func(target string) error{
 }
 
 func main() {
+	if len(os.Args) > 3 && os.Args[1] == "listen" {
+		if err := listen(os.Args[2], os.Args[3:]); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		return
+	}
 	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: grpc-go SCENARIO SOCKET")
+		fmt.Fprintln(os.Stderr, "usage: grpc-go SCENARIO SOCKET, or grpc-go listen SOCKET COMMAND...")
 		os.Exit(2)
 	}
 	scenario, ok := scenarios[os.Args[1]]
@@ -39,4 +48,20 @@ func main() {
 		fmt.Println(err)
 		os.Exit(1)
 	}
+}
+
+// listen runs a command whose file descriptor 3 listens on the socket. It accepts nothing itself.
+func listen(socket string, command []string) error {
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		return err
+	}
+	file, err := listener.(*net.UnixListener).File()
+	if err != nil {
+		return err
+	}
+	child := exec.Command(command[0], command[1:]...)
+	child.Stdin, child.Stdout, child.Stderr = os.Stdin, os.Stdout, os.Stderr
+	child.ExtraFiles = []*os.File{file}
+	return child.Run()
 }

@@ -1,10 +1,9 @@
-import { once } from "node:events";
 import { chmod, mkdtemp, rm } from "node:fs/promises";
-import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
-import { CodedError, isErrno } from "#pkg/errors.ts";
+import type { Context } from "#pkg/context.ts";
+import { CodedError, messageOf } from "#pkg/errors.ts";
+import { FdListener } from "#pkg/sys/fd-passing.ts";
 import type { Syscalls } from "#pkg/sys/syscall.ts";
 
 const receiveTimeoutMs = 30_000;
@@ -16,88 +15,46 @@ const receiveTimeoutMs = 30_000;
  */
 export class ConsoleSocket implements AsyncDisposable {
   readonly path: string;
-  readonly #sys: Syscalls;
-  readonly #server: Server;
+  readonly #listener: FdListener;
   readonly #directory: string;
-  readonly #connection: Promise<Socket>;
 
-  private constructor(sys: Syscalls, server: Server, directory: string, path: string) {
+  private constructor(listener: FdListener, directory: string, path: string) {
     this.path = path;
-    this.#sys = sys;
-    this.#server = server;
+    this.#listener = listener;
     this.#directory = directory;
-    const { promise, resolve } = Promise.withResolvers<Socket>();
-    this.#connection = promise;
-    server.once("connection", (socket: Socket) => {
-      // The runtime closes its side as soon as it has sent; that is no error of ours.
-      socket.on("error", () => {});
-      resolve(socket);
-    });
   }
 
   static async open(sys: Syscalls): Promise<ConsoleSocket> {
     // Not in the bundle, whose path may be longer than a socket's may be.
     const directory = await mkdtemp(join(tmpdir(), "pty"));
     const path = join(directory, "pty.sock");
-    const server = createServer({ pauseOnConnect: true });
     try {
-      server.listen(path);
-      await once(server, "listening");
+      const listener = await FdListener.listen(sys, path);
       await chmod(path, 0o700);
+      return new ConsoleSocket(listener, directory, path);
     } catch (error) {
-      server.close();
       await rm(directory, { recursive: true, force: true });
       throw error;
     }
-    return new ConsoleSocket(sys, server, directory, path);
   }
 
-  /**
-   * The terminal's master, close-on-exec. Throws `deadline-exceeded` when none comes within 30 s.
-   */
-  async receiveMaster(): Promise<number> {
-    const timeout = AbortSignal.timeout(receiveTimeoutMs);
-    const { promise: late, reject } = Promise.withResolvers<never>();
-    const onTimeout = (): void => reject(new CodedError("deadline-exceeded", "no console came"));
-    timeout.addEventListener("abort", onTimeout, { once: true });
+  /** The terminal's master. Throws when none comes within 30 s. */
+  async receiveMaster(ctx: Context): Promise<number> {
+    const bounded = ctx.withTimeout(receiveTimeoutMs);
     try {
-      const socket = await Promise.race([this.#connection, late]);
-      try {
-        return await this.#receive(descriptorOf(socket), timeout);
-      } finally {
-        socket.destroy();
-      }
-    } finally {
-      timeout.removeEventListener("abort", onTimeout);
+      using connection = await this.#listener.accept(bounded);
+      const { fds } = await connection.receive(bounded, { bytesMax: 4096, fdsMax: 1 });
+      const [master] = fds;
+      if (master === undefined) throw new CodedError("unknown", "the runtime sent no terminal");
+      return master;
+    } catch (error) {
+      const text = `failed to retrieve console master: ${messageOf(error)}`;
+      throw new CodedError("unknown", text, { cause: error });
     }
-  }
-
-  async #receive(socketFd: number, timeout: AbortSignal): Promise<number> {
-    while (!timeout.aborted) {
-      try {
-        const { data, fds } = this.#sys.recvmsg(socketFd, { bytesMax: 4096, fdsMax: 1 });
-        const [master] = fds;
-        if (master !== undefined) return master;
-        if (data.length === 0) throw new CodedError("unknown", "the runtime sent no console");
-      } catch (error) {
-        if (!isErrno(error, "EAGAIN")) throw error;
-        await sleep(2);
-      }
-    }
-    throw new CodedError("deadline-exceeded", "no console came");
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#server.close();
+    this.#listener.close();
     await rm(this.#directory, { recursive: true, force: true });
   }
-}
-
-function descriptorOf(socket: Socket): number {
-  // -- Node has no public way to the descriptor of an accepted socket
-  const fd = (socket as unknown as { _handle?: { fd?: unknown } })._handle?.fd;
-  if (typeof fd !== "number" || fd < 0) {
-    throw new CodedError("internal", "an accepted socket has no descriptor");
-  }
-  return fd;
 }

@@ -12,6 +12,8 @@ import {
 } from "./client-io.ts";
 import { type IoEnd, type ProcessIo, settlesWithin } from "./process-io.ts";
 import { pump } from "./pump.ts";
+import { readPipes } from "./proc.ts";
+import type { ProcessRecord } from "./task-record.ts";
 import type { OutputTarget, Stdio } from "./stdio.ts";
 
 export interface PipeIoOptions {
@@ -42,7 +44,7 @@ interface Input {
  */
 export class PipeIo implements ProcessIo {
   readonly consoleSocket = undefined;
-  readonly childStdio: readonly [number, number, number];
+  readonly childStdio: readonly [number, number, number] | undefined;
   readonly #logger: Logger;
   readonly #resources: DisposableStack;
   readonly #childEnds: DisposableStack;
@@ -54,7 +56,7 @@ export class PipeIo implements ProcessIo {
 
   private constructor(
     parts: {
-      childStdio: [number, number, number];
+      childStdio: [number, number, number] | undefined;
       resources: DisposableStack;
       childEnds: DisposableStack;
       outputs: Output[];
@@ -104,6 +106,56 @@ export class PipeIo implements ProcessIo {
       { ...parts, resources: resources.move(), childEnds: childEnds.move() },
       options.logger,
     );
+  }
+
+  /**
+   * For a process that runs already: its ends of the pipes are opened again from the other side, if
+   * it still has what the record says. Copies at once. Without a record nothing is connected.
+   */
+  static reopen(
+    stdio: Stdio,
+    target: OutputTarget,
+    record: ProcessRecord | undefined,
+    { sys, logger }: Pick<PipeIoOptions, "sys" | "logger">,
+  ): PipeIo {
+    const paths = target.kind === "file" ? { stdout: target.path, stderr: target.path } : stdio;
+    using resources = new DisposableStack();
+    const outputs: Output[] = [];
+    const now = record ? readPipes(record.pid) : {};
+    const reopenEnd = (number: "0" | "1" | "2", flags: number): number | undefined => {
+      if (record?.pipes[number] === undefined || now[number] !== record.pipes[number]) return;
+      return sys.openat(AT.FDCWD, `/proc/${record.pid}/fd/${number}`, flags | O.NONBLOCK);
+    };
+    for (const [role, number] of [
+      ["stdout", "1"],
+      ["stderr", "2"],
+    ] as const) {
+      const fd = paths[role] === "" ? undefined : reopenEnd(number, O.RDONLY);
+      if (fd === undefined) continue;
+      const source = new Socket({ fd, readable: true, writable: false });
+      resources.defer(() => source.destroy());
+      outputs.push({
+        role,
+        fd,
+        source,
+        sink: adoptStream(openOutput(sys, paths[role]), resources),
+      });
+    }
+    let input: Input | undefined;
+    const stdinFd = isInput(sys, stdio.stdin) ? reopenEnd("0", O.WRONLY) : undefined;
+    if (stdinFd !== undefined) input = connectInput(sys, stdio.stdin, stdinFd, resources);
+    const io = new PipeIo(
+      {
+        childStdio: undefined,
+        outputs,
+        input,
+        resources: resources.move(),
+        childEnds: new DisposableStack(),
+      },
+      logger,
+    );
+    void io.start();
+    return io;
   }
 
   start(): Promise<void> {
@@ -183,17 +235,26 @@ function openStdin(
     // A file or a device needs nobody between it and the container.
     return { childFd: openFor(sys, path, O.RDONLY, childEnds), input: undefined };
   }
+  const pipe = openPipe(options, "write", childEnds);
+  return { childFd: pipe.theirs, input: connectInput(sys, path, pipe.ours, resources) };
+}
+
+function isInput(sys: Syscalls, path: string): boolean {
+  return path !== "" && isFifo(sys, path);
+}
+
+/** Takes the writing end over. */
+function connectInput(sys: Syscalls, path: string, fd: number, resources: DisposableStack): Input {
+  const sink = new Socket({ fd, readable: false, writable: true });
+  // A container that closes its input is no error of anybody's.
+  sink.on("error", () => {});
+  resources.defer(() => sink.destroy());
   const client = openInput(sys, path);
   resources.defer(() => {
     client.release();
     client.stream.destroy();
   });
-  const pipe = openPipe(options, "write", childEnds);
-  const sink = new Socket({ fd: pipe.ours, readable: false, writable: true });
-  // A container that closes its input is no error of anybody's.
-  sink.on("error", () => {});
-  resources.defer(() => sink.destroy());
-  return { childFd: pipe.theirs, input: { fd: pipe.ours, sink, client } };
+  return { fd, sink, client };
 }
 
 function openPipe(

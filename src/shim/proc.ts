@@ -63,3 +63,13 @@ function tryReadLink(path: string): string | undefined {
     throw error;
   }
 }
+
+/** 0 when there is no such process. */
+export function countThreads(pid: number): number {
+  try {
+    return readdirSync(`/proc/${pid}/task`).length;
+  } catch (error) {
+    if (isErrno(error, "ENOENT", "ESRCH")) return 0;
+    throw error;
+  }
+}

@@ -10,14 +10,20 @@ import { isErrno } from "#pkg/errors.ts";
 export async function pump(
   source: Readable,
   sink: Writable,
-  options: { onError: (error: unknown) => void; afterSinkError: "drop" | "stop" },
+  options: {
+    onError: (error: unknown) => void;
+    afterSinkError: "drop" | "stop";
+    onChunk?: (bytes: number) => void;
+  },
 ): Promise<void> {
   let failed = false;
   try {
-    for await (const chunk of source) {
+    // -- streams without an encoding give buffers
+    for await (const chunk of source as AsyncIterable<Buffer>) {
+      options.onChunk?.(chunk.length);
       if (failed) continue;
       try {
-        await write(sink, chunk as Buffer); // -- streams without an encoding give buffers
+        await write(sink, chunk);
       } catch (error) {
         failed = true;
         if (!isClosing(error)) options.onError(error);

@@ -4,6 +4,7 @@ import { TtrpcServer } from "#pkg/rpc/ttrpc/server.ts";
 import { Reaper } from "#pkg/sys/reaper.ts";
 import type { SpawnProcess } from "#pkg/sys/spawn.ts";
 import type { Syscalls } from "#pkg/sys/syscall.ts";
+import { adoptContainers } from "./adopt.ts";
 import { BackgroundTasks } from "./background-tasks.ts";
 import { Children } from "./children.ts";
 import { EventsProxy } from "./events-proxy.ts";
@@ -52,8 +53,10 @@ export async function serveGroup(options: ServeOptions): Promise<"taken" | "ende
   const ctx = Context.background({ logger });
   const ended = Promise.withResolvers<void>();
   const server = new TtrpcServer({ logger });
+  // The name is taken first, so that no two adopt the same containers; who connects waits.
+  const serving = Promise.withResolvers<void>();
   const socket = await GroupSocket.bind(sys, socketPath(options.address), (connection) => {
-    server.serve(connection);
+    void serving.promise.then(() => server.serve(connection));
   });
   if (socket === undefined) return "taken";
   stack.defer(() => socket.release());
@@ -79,7 +82,11 @@ export async function serveGroup(options: ServeOptions): Promise<"taken" | "ende
     socket.release();
     ended.resolve();
   });
+  if (options.stateDir !== undefined) {
+    await adoptContainers(services, supervisor, options.stateDir);
+  }
   for (const service of taskServices(supervisor)) server.add(service);
+  serving.resolve();
   options.signal.addEventListener("abort", () => ended.resolve(), { once: true });
   options.onReady();
   await ended.promise;

@@ -25,6 +25,8 @@ export class Supervisor {
   readonly #creating = new Set<string>();
   readonly #reservations = new Map<string, NodeJS.Timeout>();
   #isShuttingDown = false;
+  /** Somebody has said `Shutdown` while only a reservation stood against it. */
+  #isUnwanted = false;
 
   /**
    * `onShutdown` is called once, in the turn in which the decision is made: from then on no
@@ -57,6 +59,7 @@ export class Supervisor {
     if (this.#isShuttingDown) throw shuttingDown();
     if (this.#containers.has(id) || this.#creating.has(id)) throw alreadyExists(`task ${id}`);
     this.#creating.add(id);
+    this.#isUnwanted = false;
     try {
       const container = await createContainer(this.#services, request);
       this.#containers.set(id, container);
@@ -88,16 +91,24 @@ export class Supervisor {
     if (this.#isShuttingDown) throw shuttingDown();
     if (this.#containers.has(id)) return;
     this.#release(id);
-    const timer = setTimeout(() => this.#reservations.delete(id), reservationMs);
+    const timer = setTimeout(() => this.#expire(id), reservationMs);
     this.#reservations.set(id, timer.unref());
   }
 
   /** Ends the supervisor, unless there is something left to supervise. */
   shutdown(): void {
     if (this.#isShuttingDown) return;
-    if (this.#containers.size + this.#creating.size + this.#reservations.size > 0) return;
+    if (this.#containers.size + this.#creating.size > 0) return;
+    this.#isUnwanted = true;
+    if (this.#reservations.size > 0) return;
     this.#isShuttingDown = true;
     this.#onShutdown();
+  }
+
+  // Whoever reserved has not come, and whoever said Shutdown will not say it again.
+  #expire(id: string): void {
+    this.#reservations.delete(id);
+    if (this.#isUnwanted) this.shutdown();
   }
 
   #release(id: string): void {

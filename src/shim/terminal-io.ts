@@ -1,7 +1,8 @@
 import { Writable } from "node:stream";
 import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
-import { ReadStream } from "node:tty";
 import type { Logger } from "#pkg/log.ts";
+import type { Context } from "#pkg/context.ts";
+import { PtyStream } from "#pkg/sys/pty-stream.ts";
 import type { Syscalls, WindowSize } from "#pkg/sys/syscall.ts";
 import {
   createLogFile,
@@ -25,16 +26,18 @@ export class TerminalIo implements ProcessIo {
   readonly childStdio = undefined;
   readonly #sys: Syscalls;
   readonly #logger: Logger;
+  readonly #ctx: Context;
   readonly #socket: ConsoleSocket;
   readonly #resources: DisposableStack;
   readonly #output: OutputEnd | undefined;
   readonly #input: InputEnd | undefined;
-  #master: { readonly fd: number; readonly stream: ReadStream } | undefined;
+  #master: { readonly fd: number; readonly stream: PtyStream } | undefined;
   #copied: Promise<void> = Promise.resolve();
+  #copiedBytes = 0;
   #closed = false;
 
   private constructor(
-    options: { sys: Syscalls; logger: Logger },
+    options: { sys: Syscalls; logger: Logger; ctx: Context },
     parts: {
       socket: ConsoleSocket;
       resources: DisposableStack;
@@ -44,6 +47,7 @@ export class TerminalIo implements ProcessIo {
   ) {
     this.#sys = options.sys;
     this.#logger = options.logger;
+    this.#ctx = options.ctx;
     this.#socket = parts.socket;
     this.#resources = parts.resources;
     this.#output = parts.output;
@@ -57,7 +61,7 @@ export class TerminalIo implements ProcessIo {
   static async open(
     stdio: Stdio,
     target: OutputTarget & { kind: "none" | "path" | "file" },
-    options: { sys: Syscalls; logger: Logger },
+    options: { sys: Syscalls; logger: Logger; ctx: Context },
   ): Promise<TerminalIo> {
     const { sys } = options;
     using resources = new DisposableStack();
@@ -80,13 +84,13 @@ export class TerminalIo implements ProcessIo {
   }
 
   async start(): Promise<void> {
-    const fd = await this.#socket.receiveMaster();
+    const fd = await this.#socket.receiveMaster(this.#ctx);
     await this.#socket[Symbol.asyncDispose]();
     if (this.#closed) {
       this.#sys.close(fd);
       return;
     }
-    const stream = new ReadStream(fd);
+    const stream = new PtyStream(this.#sys, fd);
     this.#master = { fd, stream };
     this.#resources.defer(() => stream.destroy());
     this.#copied = this.#copyOut(stream);
@@ -99,7 +103,7 @@ export class TerminalIo implements ProcessIo {
 
   resize(size: WindowSize): void {
     if (this.#master && !this.#master.stream.destroyed) {
-      this.#sys.setWindowSize(this.#master.fd, size);
+      this.#master.stream.resize(size);
     }
   }
 
@@ -127,20 +131,22 @@ export class TerminalIo implements ProcessIo {
     await this.#copied;
   }
 
-  async #copyOut(master: ReadStream): Promise<void> {
+  async #copyOut(master: PtyStream): Promise<void> {
     const sink = this.#output?.stream ?? nowhere();
     await pump(master, sink, {
       afterSinkError: "drop",
       onError: (error) => this.#logger.warn("error copying console", { error }),
+      onChunk: (bytes) => {
+        this.#copiedBytes += bytes;
+      },
     });
     master.destroy();
     sink.destroy();
   }
 
   // The end of a terminal's input hangs it up, as upstream does: a shell on it ends.
-  async #copyIn(input: InputEnd, master: ReadStream): Promise<void> {
-    await pump(input.stream, master as unknown as Writable, {
-      // -- a tty stream of a master is a socket, both readable and writable
+  async #copyIn(input: InputEnd, master: PtyStream): Promise<void> {
+    await pump(input.stream, master, {
       afterSinkError: "stop",
       onError: (error) => this.#logger.warn("error copying console input", { error }),
     });
@@ -152,10 +158,10 @@ export class TerminalIo implements ProcessIo {
   // A process that the ended one has left behind may keep the terminal open for ever. What the
   // ended one wrote is in the buffer by now: two rounds of the loop without a byte mean that it is
   // empty or that the client does not read.
-  async #hangUpWhenQuiet(master: ReadStream): Promise<void> {
+  async #hangUpWhenQuiet(master: PtyStream): Promise<void> {
     let seen = -1;
-    while (!master.destroyed && (seen !== master.bytesRead || this.#isBlocked())) {
-      seen = master.bytesRead;
+    while (!master.destroyed && (seen !== this.#copiedBytes || this.#isBlocked())) {
+      seen = this.#copiedBytes;
       if (this.#isBlocked()) await sleep(blockedPollMs);
       await turn();
       await turn();

@@ -36,8 +36,9 @@ function formatLine(level: LogLevel, message: string, fields: LogFields): string
 
 function textOf(value: unknown): string {
   if (!(value instanceof Error)) return typeof value === "string" ? value : JSON.stringify(value);
-  const cause = value.cause === undefined ? "" : ` (${messageOf(value.cause)})`;
-  return `${value.message}${cause}`;
+  const cause = value.cause === undefined ? "" : messageOf(value.cause);
+  // A wrapped error has its cause's words in its own.
+  return value.message.includes(cause) ? value.message : `${value.message} (${cause})`;
 }
 
 function quote(text: string): string {

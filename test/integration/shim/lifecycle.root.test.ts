@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { suite } from "node:test";
 import { roomTest } from "#test/support/room.ts";
+import { execSpec, makeBundle, runcOptions } from "./bundle.ts";
 import { OutputFifo } from "./fifo.ts";
-import { execSpec, makeBundle, runcOptions, SupervisorFixture } from "./supervisor.ts";
+import { SupervisorFixture } from "./supervisor.ts";
 
 for (const runtime of ["runc", "crun"] as const) {
   suite(`life of a task on ${runtime}`, () => {

@@ -1,10 +1,12 @@
+import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { copyFileSync, linkSync, mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { type Any, AnySchema } from "@bufbuild/protobuf/wkt";
+import { isDeepStrictEqual } from "node:util";
+import { fromBinary } from "@bufbuild/protobuf";
+import type { Any } from "@bufbuild/protobuf/wkt";
 import {
   TaskCreateSchema,
   TaskDeleteSchema,
@@ -17,13 +19,12 @@ import {
 } from "#api/events/task_pb.ts";
 import { Task } from "#api/runtime/task/v3/shim_pb.ts";
 import { Events } from "#api/services/ttrpc/events/v1/events_pb.ts";
-import { OptionsSchema } from "#api/types/runc/options/oci_pb.ts";
 import { Context } from "#pkg/context.ts";
 import { createClient } from "#pkg/rpc/client.ts";
 import { type Client, serve } from "#pkg/rpc/service.ts";
 import { TtrpcServer } from "#pkg/rpc/ttrpc/server.ts";
 import { TtrpcTransport } from "#pkg/rpc/ttrpc/transport.ts";
-import { debianProgram } from "#test/support/debian.ts";
+import { openFilesOf } from "#test/support/processes.ts";
 import type { Room } from "#test/support/room.ts";
 
 export const shimPath: string = join(import.meta.dirname, "../../../bin/containerd-shim-runc-v2");
@@ -56,26 +57,20 @@ export class SupervisorFixture {
   readonly events: SeenEvent[] = [];
   readonly stderr: string[] = [];
   task: Client<typeof Task>;
-  pid = 0;
+  pid: number;
+  readonly socket: string;
   child: ChildProcess;
   #transport: TtrpcTransport;
   #eventServer: TtrpcServer;
   #waiters: (() => void)[] = [];
 
-  private constructor(
-    room: Room,
-    parts: {
-      child: ChildProcess;
-      pid: number;
-      transport: TtrpcTransport;
-      eventServer: TtrpcServer;
-    },
-  ) {
+  private constructor(room: Room, parts: Started & { eventServer: TtrpcServer }) {
     this.room = room;
     this.dir = room.dir;
     this.ctx = Context.background({ signal: room.signal, namespace: room.namespace });
     this.child = parts.child;
     this.pid = parts.pid;
+    this.socket = parts.socket;
     this.#transport = parts.transport;
     this.#eventServer = parts.eventServer;
     this.task = createClient(Task, parts.transport);
@@ -116,7 +111,7 @@ export class SupervisorFixture {
 
   /** Another connection. */
   async connect(): Promise<Client<typeof Task>> {
-    const transport = await TtrpcTransport.connect(this.ctx, socketOf(this.room));
+    const transport = await TtrpcTransport.connect(this.ctx, this.socket);
     this.room.resources.use(transport);
     return createClient(Task, transport);
   }
@@ -167,7 +162,7 @@ export class SupervisorFixture {
     if (this.child.exitCode === null && this.child.signalCode === null) {
       const exited = once(this.child, "exit");
       await this.task.shutdown(this.ctx.detached({ timeoutMs: 5000 }), { id: "" });
-      await Promise.race([exited, once(AbortSignal.timeout(10_000), "abort")]);
+      await Promise.race([exited, once(AbortSignal.timeout(15_000), "abort")]);
     }
     await this.#transport.close();
     await this.#eventServer.close();
@@ -198,11 +193,6 @@ async function serveEvents(
 
 export function eventsPathOf(room: Room): string {
   return join(room.dir, "events.ttrpc");
-}
-
-let socketPathSeen = "";
-function socketOf(_room: Room): string {
-  return socketPathSeen;
 }
 
 export function superviseArgs(room: Room): string[] {
@@ -236,17 +226,21 @@ async function firstLine(child: ChildProcess): Promise<string | undefined> {
   return undefined;
 }
 
-async function startSupervisor(
-  room: Room,
-  env: Record<string, string>,
-): Promise<{ child: ChildProcess; pid: number; transport: TtrpcTransport }> {
+interface Started {
+  readonly child: ChildProcess;
+  readonly pid: number;
+  readonly socket: string;
+  readonly transport: TtrpcTransport;
+}
+
+async function startSupervisor(room: Room, env: Record<string, string>): Promise<Started> {
   const { child, line } = await spawnSupervise(room, env);
   const text = await line;
   if (text === undefined) throw new Error(`supervisor failed: ${String(child.stderr?.read())}`);
   const ready = JSON.parse(text) as { address: string; pid: number }; // -- our own shim's line
-  socketPathSeen = ready.address.slice("unix://".length);
-  const transport = await TtrpcTransport.connect(Context.background(), socketPathSeen);
-  return { child, pid: ready.pid, transport };
+  const socket = ready.address.slice("unix://".length);
+  const transport = await TtrpcTransport.connect(Context.background(), socket);
+  return { child, pid: ready.pid, socket, transport };
 }
 
 function decodeEvent(topic: string, any: Any): SeenEvent {
@@ -264,85 +258,11 @@ function decodeEvent(topic: string, any: Any): SeenEvent {
   };
 }
 
-export interface BundleOptions {
-  readonly args?: readonly string[];
-  readonly terminal?: boolean;
-  readonly ociVersion?: string;
-  readonly pidNamespace?: "own" | "host";
-  readonly process?: object;
-}
-
-/** A bundle whose container runs busybox's shell. */
-export function makeBundle(room: Room, id: string, options: BundleOptions = {}): string {
-  const bundle = join(room.dir, "state", id);
-  for (const path of ["bin", "proc", "dev", "tmp", "etc"]) {
-    mkdirSync(join(bundle, "rootfs", path), { recursive: true });
+/** What follows an answer (a record written, a stream closed) is over a little later. */
+export async function holdsOnly(pid: number, expected: string[]): Promise<void> {
+  for (let attempt = 0; attempt < 100; attempt++) {
+    if (isDeepStrictEqual(await openFilesOf(pid), expected)) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
   }
-  installBusybox(room, join(bundle, "rootfs/bin"));
-  writeFileSync(join(bundle, "config.json"), JSON.stringify(specOf(room, id, options)));
-  return bundle;
-}
-
-function installBusybox(room: Room, directory: string): void {
-  const shared = join(room.dir, "busybox");
-  try {
-    linkSync(shared, join(directory, "busybox"));
-  } catch {
-    // -- the first bundle of the room brings it
-    copyFileSync(process.env["BUSYBOX"] ?? debianProgram("busybox"), shared);
-    linkSync(shared, join(directory, "busybox"));
-  }
-  for (const name of ["sh", "sleep", "cat", "echo", "true", "stty", "head"]) {
-    linkSync(shared, join(directory, name));
-  }
-}
-
-function specOf(room: Room, id: string, options: BundleOptions): object {
-  const namespaces = ["ipc", "uts", "mount", "network"].map((type) => ({ type }));
-  if (options.pidNamespace !== "host") namespaces.push({ type: "pid" });
-  return {
-    ociVersion: options.ociVersion ?? "1.0.2",
-    process: processOf(options.args ?? ["sleep", "1000"], options),
-    root: { path: "rootfs" },
-    mounts: [
-      { destination: "/proc", type: "proc", source: "proc" },
-      { destination: "/dev", type: "tmpfs", source: "tmpfs", options: ["nosuid", "mode=755"] },
-      {
-        destination: "/dev/pts",
-        type: "devpts",
-        source: "devpts",
-        options: ["newinstance", "ptmxmode=0666"],
-      },
-    ],
-    linux: {
-      namespaces,
-      cgroupsPath: `/${room.namespace}/${id}`,
-      resources: { devices: [{ allow: true, access: "rwm" }] },
-    },
-  };
-}
-
-export function processOf(args: readonly string[], options: BundleOptions = {}): object {
-  return {
-    user: { uid: 0, gid: 0 },
-    args,
-    cwd: "/",
-    env: ["PATH=/bin"],
-    terminal: options.terminal ?? false,
-    ...options.process,
-  };
-}
-
-export function execSpec(args: readonly string[], options: BundleOptions = {}): Any {
-  return create(AnySchema, {
-    typeUrl: "types.containerd.io/opencontainers/runtime-spec/1/Process",
-    value: Buffer.from(JSON.stringify(processOf(args, options))),
-  });
-}
-
-export function runcOptions(options: { binaryName?: string; root?: string }): Any {
-  return create(AnySchema, {
-    typeUrl: OptionsSchema.typeName,
-    value: toBinary(OptionsSchema, create(OptionsSchema, options)),
-  });
+  assert.deepEqual(await openFilesOf(pid), expected);
 }

@@ -1,0 +1,125 @@
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { isErrno } from "#pkg/errors.ts";
+import { watchAdopted } from "./adopted-process.ts";
+import { Container } from "./container.ts";
+import { pidFileOf } from "./create-container.ts";
+import { readExitRecord } from "./exit-record.ts";
+import { defaultOptions, parseOptions, type RuncOptions } from "./options.ts";
+import { reopenIo } from "./open-io.ts";
+import { pidsWithArgument } from "./proc.ts";
+import { rootfsOf, unmountBelow } from "./rootfs.ts";
+import { RuntimeCli } from "./runtime-cli.ts";
+import type { ShimServices } from "./shim-services.ts";
+import type { Supervisor } from "./supervisor.ts";
+import { readTaskRecord, removeTaskRecord, type TaskRecord } from "./task-record.ts";
+
+const SIGKILL = 9;
+const rollbackTimeoutMs = 5_000;
+const rollbackPollMs = 20;
+
+/**
+ * Takes over what an earlier supervisor of the group has left: running containers with their execs,
+ * ended ones with their exit, half-made ones to be rolled back.
+ *
+ * One bundle that cannot be understood is logged and left alone; the others go on.
+ */
+export async function adoptContainers(
+  services: ShimServices,
+  supervisor: Supervisor,
+  stateDir: string,
+): Promise<void> {
+  for (const name of await bundlesIn(stateDir)) {
+    const bundle = join(stateDir, name);
+    try {
+      const record = await readTaskRecord(bundle);
+      if (record?.namespace !== services.namespace || record.group !== services.group) continue;
+      if (record.phase === "creating") await rollBack(services, bundle, record);
+      else supervisor.add(await adopt(services, bundle, record, record.phase));
+    } catch (error) {
+      services.logger.error("failed to take over a task", { error, bundle });
+    }
+  }
+}
+
+async function bundlesIn(stateDir: string): Promise<string[]> {
+  try {
+    // A dot stands before what is being removed.
+    return (await readdir(stateDir)).filter((name) => !name.startsWith("."));
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return [];
+    throw error;
+  }
+}
+
+async function adopt(
+  services: ShimServices,
+  bundle: string,
+  record: TaskRecord,
+  phase: "created" | "running" | "paused",
+): Promise<Container> {
+  const options = await readOptions(bundle);
+  const container = new Container(services, {
+    id: record.id,
+    bundle,
+    stdio: record.stdio,
+    runtime: runtimeOf(services, bundle, record),
+    ioUid: options.ioUid,
+    ioGid: options.ioGid,
+    hasRootfs: record.hasRootfs,
+    hasOwnPidNamespace: record.hasOwnPidNamespace,
+  });
+  const { init } = record;
+  if (init === undefined) throw new Error(`task.json of ${record.id} names no process`);
+  container.takeOver(init.pid, phase, reopenIo(record.stdio, init, services));
+  for (const exec of record.execs) {
+    const io = reopenIo(exec.stdio, exec, services);
+    const process = container.execs.takeOver(exec.id, exec.pid, { stdio: exec.stdio, io });
+    watchAdopted(services, exec, undefined, (exit) => process.reportExit(exit));
+  }
+  const exit = await readExitRecord(bundle);
+  watchAdopted(services, init, exit, (seen) => container.init.reportExit(seen));
+  services.logger.info("took over a task", { id: record.id, pid: init.pid });
+  return container;
+}
+
+/**
+ * Undoes a creation that a dead supervisor had begun.
+ *
+ * The runtime may still be at it (posix_spawn cannot tie its life to its parent's): it is known by
+ * the pid file of this bundle on its command line.
+ */
+async function rollBack(services: ShimServices, bundle: string, record: TaskRecord): Promise<void> {
+  const { sys, logger } = services;
+  logger.warn("rolling back a creation that was cut short", { id: record.id });
+  const deadline = performance.now() + rollbackTimeoutMs;
+  for (;;) {
+    const pids = pidsWithArgument(pidFileOf(bundle));
+    if (pids.length === 0 || performance.now() > deadline) break;
+    for (const pid of pids) {
+      try {
+        sys.kill(pid, SIGKILL);
+      } catch (error) {
+        if (!isErrno(error, "ESRCH")) throw error;
+      }
+    }
+    await sleep(rollbackPollMs);
+  }
+  await runtimeOf(services, bundle, record).delete(record.id, "force");
+  if (record.hasRootfs) await unmountBelow(sys, rootfsOf(bundle));
+  await removeTaskRecord(bundle);
+}
+
+function runtimeOf(services: ShimServices, bundle: string, record: TaskRecord): RuntimeCli {
+  return new RuntimeCli({ ...record.runtime, bundle }, services.children);
+}
+
+async function readOptions(bundle: string): Promise<RuncOptions> {
+  try {
+    return parseOptions(await readFile(join(bundle, "options.json"), "utf8"));
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return defaultOptions;
+    throw error;
+  }
+}

@@ -1,0 +1,97 @@
+import { copyFileSync, existsSync, linkSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { type Any, AnySchema } from "@bufbuild/protobuf/wkt";
+import { OptionsSchema } from "#api/types/runc/options/oci_pb.ts";
+import { debianProgram } from "#test/support/debian.ts";
+import type { Room } from "#test/support/room.ts";
+
+export interface BundleOptions {
+  readonly args?: readonly string[];
+  readonly terminal?: boolean;
+  readonly ociVersion?: string;
+  readonly pidNamespace?: "own" | "host";
+  readonly process?: object;
+}
+
+/** A bundle whose container runs busybox's shell. */
+export function makeBundle(room: Room, id: string, options: BundleOptions = {}): string {
+  const bundle = join(room.dir, "state", id);
+  for (const path of ["bin", "proc", "dev", "tmp", "etc"]) {
+    mkdirSync(join(bundle, "rootfs", path), { recursive: true });
+  }
+  installBusybox(room, join(bundle, "rootfs/bin"));
+  writeFileSync(join(bundle, "config.json"), JSON.stringify(specOf(room, id, options)));
+  return bundle;
+}
+
+function installBusybox(room: Room, directory: string): void {
+  const shared = join(room.dir, "busybox");
+  if (!existsSync(shared)) {
+    copyFileSync(process.env["BUSYBOX"] ?? debianProgram("busybox"), shared);
+  }
+  for (const name of [
+    "busybox",
+    "sh",
+    "sleep",
+    "cat",
+    "echo",
+    "true",
+    "stty",
+    "head",
+    "tr",
+    "mkfifo",
+  ]) {
+    linkSync(shared, join(directory, name));
+  }
+}
+
+function specOf(room: Room, id: string, options: BundleOptions): object {
+  const namespaces = ["ipc", "uts", "mount", "network"].map((type) => ({ type }));
+  if (options.pidNamespace !== "host") namespaces.push({ type: "pid" });
+  return {
+    ociVersion: options.ociVersion ?? "1.0.2",
+    process: processOf(options.args ?? ["sleep", "1000"], options),
+    root: { path: "rootfs" },
+    mounts: [
+      { destination: "/proc", type: "proc", source: "proc" },
+      { destination: "/dev", type: "tmpfs", source: "tmpfs", options: ["nosuid", "mode=755"] },
+      {
+        destination: "/dev/pts",
+        type: "devpts",
+        source: "devpts",
+        options: ["newinstance", "ptmxmode=0666"],
+      },
+    ],
+    linux: {
+      namespaces,
+      cgroupsPath: `/${room.namespace}/${id}`,
+      resources: { devices: [{ allow: true, access: "rwm" }] },
+    },
+  };
+}
+
+export function processOf(args: readonly string[], options: BundleOptions = {}): object {
+  return {
+    user: { uid: 0, gid: 0 },
+    args,
+    cwd: "/",
+    env: ["PATH=/bin"],
+    terminal: options.terminal ?? false,
+    ...options.process,
+  };
+}
+
+export function execSpec(args: readonly string[], options: BundleOptions = {}): Any {
+  return create(AnySchema, {
+    typeUrl: "types.containerd.io/opencontainers/runtime-spec/1/Process",
+    value: Buffer.from(JSON.stringify(processOf(args, options))),
+  });
+}
+
+export function runcOptions(options: { binaryName?: string; root?: string }): Any {
+  return create(AnySchema, {
+    typeUrl: OptionsSchema.typeName,
+    value: toBinary(OptionsSchema, create(OptionsSchema, options)),
+  });
+}

@@ -15,7 +15,8 @@ import {
 import type { ShimCommand } from "#core/runtime/shim-command.ts";
 import { cleanupTimeoutMs, type ShimManager } from "#core/runtime/shim-manager.ts";
 import type { ShimRecord } from "#core/runtime/shim-record.ts";
-import { groupOf } from "#core/runtime/supervisor-pool.ts";
+import type { SupervisorGroup } from "#core/runtime/supervisor.ts";
+import { defaultGroup, groupOf } from "#core/runtime/supervisor-pool.ts";
 import type { Context } from "#pkg/context.ts";
 import { hasCode, isErrno, isNotFound } from "#pkg/errors.ts";
 
@@ -60,21 +61,30 @@ async function loadBundle(ctx: Context, manager: ShimManager, bundle: Bundle): P
   const container = await findContainer(ctx, manager, bundle.id);
   const bootstrap = await readBootstrap(bundle);
   const binary = await readBundleFile(bundle, "shim-binary-path");
-  const group = bootstrap && groupOf(bootstrap, bundle.namespace);
+  const group = groupOfBundle(bundle, bootstrap, binary === supervisorBinary);
   if (group) {
     const record = await manager.attachSupervised(ctx, bundle, group, {
-      resume: bootstrap,
+      ...(bootstrap && { resume: bootstrap }),
       phase: "live",
     });
     return settle(ctx, manager, record, container);
   }
-  // A supervisor is told of a bundle after `bootstrap.json` is written: nothing of this one has run.
-  if (binary === supervisorBinary) return deleteBundle(bundle, unmount);
   const record = await loadBinary(ctx, manager, bundle, {
     bootstrap,
     runtime: binary ?? container?.runtime.name ?? "",
   });
   if (record) await settle(ctx, manager, record, container);
+}
+
+/** Undefined for a third-party shim's. */
+function groupOfBundle(
+  bundle: Bundle,
+  bootstrap: BootstrapResult | undefined,
+  isSupervised: boolean,
+): SupervisorGroup | undefined {
+  if (bootstrap) return groupOf(bootstrap, bundle.namespace);
+  // Cut short before it was told of the bundle: a supervisor may have been started, and is to be ended.
+  return isSupervised ? defaultGroup(bundle.namespace) : undefined;
 }
 
 /** Undefined when the shim was unreachable: then nothing is left of it. */

@@ -18,7 +18,7 @@ import type { ShimDialer } from "#core/runtime/shim-connection.ts";
 import { type LogSink, readShimLog } from "#core/runtime/shim-log.ts";
 import { type ShimPhase, ShimRecord, ShimRecords } from "#core/runtime/shim-record.ts";
 import { type Supervisor, type SupervisorGroup, SupervisorLink } from "#core/runtime/supervisor.ts";
-import { SupervisorPool, withGroup } from "#core/runtime/supervisor-pool.ts";
+import { defaultGroup, SupervisorPool, withGroup } from "#core/runtime/supervisor-pool.ts";
 import type { Any } from "#pkg/any.ts";
 import type { Context } from "#pkg/context.ts";
 import { isNotFound, wrap } from "#pkg/errors.ts";
@@ -193,7 +193,7 @@ export class ShimManager implements AsyncDisposable {
   }
 
   async #startSupervised(ctx: Context, bundle: Bundle): Promise<ShimRecord> {
-    const group = { namespace: bundle.namespace, id: bundle.namespace };
+    const group = defaultGroup(bundle.namespace);
     await writeBundleFile(bundle, "shim-binary-path", this.options.supervisorBinary, 0o600);
     const record = await this.attachSupervised(ctx, bundle, group, { phase: "creating" });
     try {

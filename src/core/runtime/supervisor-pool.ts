@@ -66,6 +66,11 @@ export class SupervisorPool {
   }
 }
 
+/** One supervisor for a namespace. */
+export function defaultGroup(namespace: string): SupervisorGroup {
+  return { namespace, id: namespace };
+}
+
 export function withGroup(bootstrap: BootstrapResult, group: SupervisorGroup): BootstrapResult {
   return { ...bootstrap, metadata: { ...bootstrap.metadata, [groupKey]: group.id } };
 }

@@ -111,7 +111,11 @@ export class ShimTaskRuntime implements TaskRuntime {
     }
   }
 
-  async #createInShim(ctx: Context, record: ShimRecord, request: ShimCreateRequest): Promise<number> {
+  async #createInShim(
+    ctx: Context,
+    record: ShimRecord,
+    request: ShimCreateRequest,
+  ): Promise<number> {
     const create = (): Promise<number> =>
       record.link.call(ctx, (tasks) => tasks.create(ctx, record.id, request));
     try {

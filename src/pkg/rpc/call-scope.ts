@@ -17,6 +17,7 @@ export class CallScope {
 
   readonly #controller = new AbortController();
   readonly #timer: NodeJS.Timeout | undefined;
+  #isOver = false;
 
   constructor(base: Context, { namespace, lease, timeoutMs }: CallScopeOptions) {
     this.ctx = Context.background({
@@ -33,9 +34,9 @@ export class CallScope {
     }
   }
 
-  /** The caller gave up or its connection is gone. */
+  /** The caller gave up or its connection is gone. Means nothing once the call is over. */
   cancel(): void {
-    this.#controller.abort();
+    if (!this.#isOver) this.#controller.abort();
   }
 
   /** Why the context ended, as the caller would be told. */
@@ -47,6 +48,7 @@ export class CallScope {
   }
 
   end(): void {
+    this.#isOver = true;
     clearTimeout(this.#timer);
   }
 

@@ -13,6 +13,7 @@ import {
   headerFragment,
   PREFACE,
   TYPE_CONTINUATION,
+  TYPE_GOAWAY,
   TYPE_HEADERS,
   TYPE_PING,
   TYPE_SETTINGS,
@@ -39,6 +40,12 @@ const HELD_BYTES_MAX = HEADER_LIST_BYTES_MAX;
 export function admit(socket: Socket, onAdmitted: (connection: Duplex) => void): void {
   const gate = new Gate(socket, onAdmitted);
   gate.start();
+}
+
+/** Ends a connection that still waits at the gate; its client knows that nothing it sent was looked at. */
+export function turnAway(socket: Socket): void {
+  const goAway = { type: TYPE_GOAWAY, flags: 0, streamId: 0 };
+  socket.end(encodeFrame(goAway, new Uint8Array(8)), () => socket.destroy());
 }
 
 class Gate {

@@ -185,7 +185,12 @@ function request(
   }
   if (ctx.namespace !== undefined) headers["containerd-namespace"] = headerValue(ctx.namespace);
   if (ctx.lease !== undefined) headers["containerd-lease"] = headerValue(ctx.lease);
-  return session.request(headers, { endStream: false });
+  try {
+    return session.request(headers, { endStream: false });
+  } catch (cause) {
+    // The session may have been told to go away since it was chosen.
+    throw new CodedError("unavailable", `connection lost: ${messageOf(cause)}`, { cause });
+  }
 }
 
 function headerValue(text: string): string {

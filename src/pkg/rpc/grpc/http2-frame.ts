@@ -8,6 +8,7 @@ export const FRAME_PAYLOAD_BYTES_MAX = 16_384;
 export const TYPE_HEADERS = 1;
 export const TYPE_SETTINGS = 4;
 export const TYPE_PING = 6;
+export const TYPE_GOAWAY = 7;
 export const TYPE_CONTINUATION = 9;
 
 export const FLAG_ACK = 0x01;

@@ -185,9 +185,7 @@ function firstOf(rawHeaders: readonly string[], name: string): string | undefine
 
 /** Ends the scope with the stream, and the answer with the deadline, whatever the handler does. */
 function watch(stream: ServerHttp2Stream, scope: CallScope, answer: Answer): void {
-  const cancel = (): void => {
-    if (!scope.ctx.signal.aborted) scope.cancel();
-  };
+  const cancel = (): void => scope.cancel();
   stream.on("aborted", cancel);
   stream.on("close", cancel);
   const onEnd = (): void => answer.finish(statusOf(scope.error()));

@@ -12,7 +12,7 @@ import { type Logger, silentLogger } from "#pkg/log.ts";
 import { Routes } from "#pkg/rpc/routes.ts";
 import type { Service } from "#pkg/rpc/service.ts";
 import { listenUnix, type UnixSocketOptions } from "#pkg/rpc/unix-socket.ts";
-import { admit } from "./authority-gate.ts";
+import { admit, turnAway } from "./authority-gate.ts";
 import { MESSAGE_BYTES_MAX } from "./message-reader.ts";
 import { type ServerCallOptions, serveCall } from "./server-call.ts";
 
@@ -118,10 +118,10 @@ export class GrpcServer implements AsyncDisposable {
     const { promise: late, resolve: giveUp } = Promise.withResolvers<void>();
     const cutOff = setTimeout(() => {
       for (const session of this.#sessions) session.destroy();
-      for (const socket of this.#sockets) socket.destroy();
+      for (const socket of [...this.#sockets, ...this.#waiting]) socket.destroy();
       giveUp();
     }, timeoutMs);
-    for (const socket of this.#waiting) socket.destroy();
+    for (const socket of this.#waiting) turnAway(socket);
     for (const session of this.#sessions) session.close();
     try {
       const handlers = Promise.all(this.#running).then(() => {});

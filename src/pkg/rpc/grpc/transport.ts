@@ -194,7 +194,9 @@ async function openSession(address: GrpcAddress): Promise<ClientHttp2Session> {
   });
   // The calls on it report the loss of a session.
   session.on("error", () => {});
-  session.on("connect", () => session.setLocalWindowSize(CONNECTION_WINDOW_BYTES));
+  session.on("connect", () => {
+    if (!session.destroyed) session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
+  });
   return session;
 }
 

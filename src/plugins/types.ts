@@ -2,6 +2,7 @@ import type { ContentStore } from "#core/content/content.ts";
 import type { Differ } from "#core/diff/diff.ts";
 import type { Exchange } from "#core/events/events.ts";
 import type { Collector } from "#core/gc/gc.ts";
+import type { Deprecations } from "#core/introspection/deprecations.ts";
 import type { LeaseManager } from "#core/leases/leases.ts";
 import type { Metadata } from "#core/metadata/metadata.ts";
 import type { TaskRuntime } from "#core/runtime/runtime.ts";
@@ -9,6 +10,7 @@ import type { ShimManager } from "#core/runtime/shim-manager.ts";
 import type { Snapshotter } from "#core/snapshots/snapshots.ts";
 import { type PluginType, pluginType } from "#pkg/plugin/plugin.ts";
 import type { Service } from "#pkg/rpc/service.ts";
+import type { Server } from "#plugins/server/server.ts";
 
 /** Every slot of the daemon and what its holders implement; names as upstream's. */
 
@@ -31,4 +33,6 @@ export const GrpcPlugin: PluginType<Service> = pluginType("io.containerd.grpc.v1
 /** What the ttrpc server serves. */
 export const TtrpcPlugin: PluginType<Service> = pluginType("io.containerd.ttrpc.v1");
 /** Listeners; started after everything else has. */
-export const ServerPlugin: PluginType<AsyncDisposable> = pluginType("io.containerd.server.v1");
+export const ServerPlugin: PluginType<Server> = pluginType("io.containerd.server.v1");
+/** Uses of what is going away. */
+export const WarningPlugin: PluginType<Deprecations> = pluginType("io.containerd.warning.v1");

@@ -1,0 +1,64 @@
+import * as v from "valibot";
+import { invalidArgument } from "#pkg/errors.ts";
+import { pluginConfig } from "#pkg/plugin/config.ts";
+import { definePlugin, SkipPlugin } from "#pkg/plugin/plugin.ts";
+import { all } from "#pkg/plugin/requirement.ts";
+import {
+  defaultAddress,
+  defaultMessageBytes,
+  messageSchema,
+  socketOwner,
+  socketSchema,
+  ttrpcSuffix,
+} from "#plugins/server/config.ts";
+import { GrpcListener } from "#plugins/server/grpc.ts";
+import { TtrpcListener } from "#plugins/server/ttrpc.ts";
+import { ttrpcServicesOf } from "#plugins/server/ttrpc-service.ts";
+import { GrpcPlugin, ServerPlugin, TtrpcPlugin } from "#plugins/types.ts";
+
+export const grpcServer = definePlugin({
+  type: ServerPlugin,
+  id: "grpc",
+  requires: { services: all(GrpcPlugin) },
+  config: pluginConfig(v.object({ ...socketSchema, ...messageSchema }), {
+    address: defaultAddress,
+    ...socketOwner,
+    max_recv_message_size: defaultMessageBytes,
+    max_send_message_size: defaultMessageBytes,
+  }),
+  async init({ ctx, config, needs }) {
+    if (config.address === "") throw invalidArgument("grpc address cannot be empty");
+    return new GrpcListener({
+      address: config.address,
+      uid: config.uid,
+      gid: config.gid,
+      receiveBytesMax: config.max_recv_message_size,
+      sendBytesMax: config.max_send_message_size,
+      services: [...needs.services.values()],
+      logger: ctx.logger,
+    });
+  },
+});
+
+export interface TtrpcHost {
+  /** The user at the other end of a connected socket. */
+  readonly peerUid: (fd: number) => number;
+}
+
+export function ttrpcServer({ peerUid }: TtrpcHost) {
+  return definePlugin({
+    type: ServerPlugin,
+    id: "ttrpc",
+    requires: { ttrpc: all(TtrpcPlugin), grpc: all(GrpcPlugin) },
+    config: pluginConfig(v.object(socketSchema), {
+      address: defaultAddress + ttrpcSuffix,
+      ...socketOwner,
+    }),
+    async init({ ctx, config, needs }) {
+      if (config.address === "") throw new SkipPlugin("");
+      const services = [...needs.ttrpc.values(), ...ttrpcServicesOf(needs.grpc.values())];
+      if (services.length === 0) throw new SkipPlugin("no ttrpc services configured");
+      return new TtrpcListener({ ...config, services, logger: ctx.logger, peerUid });
+    },
+  });
+}

@@ -1,0 +1,117 @@
+import { createHash } from "node:crypto";
+import { closeSync, openSync, readSync } from "node:fs";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import {
+  decompressionError,
+  decompressor,
+  magicBytes,
+  sniffCompression,
+} from "#pkg/archive/compression.ts";
+import { type ExtractOptions, LayerExtractor } from "#pkg/archive/layer-extractor.ts";
+import { TarReader } from "#pkg/archive/tar-reader.ts";
+import type { AppliedLayer } from "#pkg/archive/tree-job.ts";
+import { type Digest, parseDigest } from "#pkg/digest.ts";
+import type { Syscalls } from "#pkg/sys/syscall.ts";
+
+const readBytes = 1 << 20;
+
+/**
+ * Unpacks a layer into `root` in one pass: inflates, digests the plain bytes, writes the files. For worker threads: the
+ * calling thread is blocked by every system call.
+ *
+ * `checkpoint` is called before each chunk; what it throws ends the work.
+ */
+export async function applyLayer(
+  sys: Syscalls,
+  root: string,
+  layer: AsyncIterable<Buffer>,
+  options: ExtractOptions,
+  checkpoint: () => void,
+): Promise<AppliedLayer> {
+  using extractor = new LayerExtractor(sys, root, options);
+  const reader = new TarReader(extractor);
+  const hash = createHash("sha256");
+  let sizeBytes = 0;
+  await forEachPlainChunk(layer, (chunk) => {
+    checkpoint();
+    hash.update(chunk);
+    sizeBytes += chunk.length;
+    reader.push(chunk);
+  });
+  // An input ended by a cancel may look complete.
+  checkpoint();
+  reader.finish();
+  const diffId: Digest = parseDigest(`sha256:${hash.digest("hex")}`);
+  return { ...extractor.finish(), diffId, sizeBytes };
+}
+
+async function forEachPlainChunk(
+  layer: AsyncIterable<Buffer>,
+  use: (chunk: Buffer) => void,
+): Promise<void> {
+  await using chunks = new HeadedStream(layer);
+  const compression = sniffCompression(await chunks.head(magicBytes));
+  if (compression === "none") {
+    for await (const chunk of chunks) use(chunk);
+    return;
+  }
+  const inflate = decompressor(compression);
+  const sink = async (plain: AsyncIterable<Buffer>): Promise<void> => {
+    for await (const chunk of plain) use(chunk);
+  };
+  try {
+    await pipeline(Readable.from(chunks, { objectMode: false }), inflate, sink);
+  } catch (error) {
+    throw decompressionError(compression, error);
+  }
+}
+
+/** A stream whose first bytes can be looked at. */
+class HeadedStream implements AsyncIterable<Buffer>, AsyncDisposable {
+  readonly #source: AsyncIterator<Buffer>;
+  #head: Buffer = Buffer.alloc(0);
+
+  constructor(source: AsyncIterable<Buffer>) {
+    this.#source = source[Symbol.asyncIterator]();
+  }
+
+  /** At least so many bytes, unless there are fewer. */
+  async head(bytes: number): Promise<Buffer> {
+    while (this.#head.length < bytes) {
+      const next = await this.#source.next();
+      if (next.done === true) break;
+      this.#head = Buffer.concat([this.#head, next.value]);
+    }
+    return this.#head;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Buffer, void, undefined> {
+    if (this.#head.length > 0) yield this.#head;
+    for (;;) {
+      const next = await this.#source.next();
+      if (next.done === true) return;
+      yield next.value;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#source.return?.();
+  }
+}
+
+/** The bytes of a file, read on the calling thread. */
+export async function* readFileChunks(path: string): AsyncGenerator<Buffer, void, undefined> {
+  const fd = openSync(path, "r");
+  try {
+    for (;;) {
+      // A buffer of its own each time: an inflating thread may still read the last one.
+      const buffer = Buffer.allocUnsafeSlow(readBytes);
+      const length = readSync(fd, buffer, 0, readBytes, null);
+      if (length === 0) return;
+      yield buffer.subarray(0, length);
+    }
+  } finally {
+    closeSync(fd);
+  }
+}

@@ -1,0 +1,118 @@
+import { fchmodSync } from "node:fs";
+import type { Directory } from "#pkg/archive/directory-tree.ts";
+import type { ByteString } from "#pkg/archive/tar-entry.ts";
+import { kernelPath, parentPath } from "#pkg/archive/tree-path.ts";
+import { isErrno } from "#pkg/errors.ts";
+import { AT, O, RESOLVE, S_IF } from "#pkg/sys/constants.ts";
+import type { Fd, FileTimes, Syscalls } from "#pkg/sys/syscall.ts";
+
+/** The trees below the one being written, the nearest first; opened when first asked. */
+export class LowerLayers implements Disposable {
+  readonly #sys: Syscalls;
+  readonly #roots: readonly string[];
+  #fds: Fd[] | undefined;
+
+  constructor(sys: Syscalls, roots: readonly string[]) {
+    this.#sys = sys;
+    this.#roots = roots;
+  }
+
+  /**
+   * Gives a directory the owner, mode, attributes and times that the same directory has below; answers the times, which
+   * are to be set again once its files are made. Undefined when no layer has it.
+   */
+  copyAttributes(directory: Directory): FileTimes | undefined {
+    const source = this.#find(directory.path);
+    if (source === undefined) return undefined;
+    try {
+      const stat = this.#sys.fstatat(source, "", AT.EMPTY_PATH);
+      this.#sys.fchown(directory.fd, stat.uid, stat.gid);
+      this.#copyXattrs(source, directory.fd);
+      fchmodSync(directory.fd, stat.mode & 0o7777);
+      return { atimeNs: stat.atimeNs, mtimeNs: stat.mtimeNs };
+    } finally {
+      this.#sys.close(source);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    for (const fd of this.#fds ?? []) this.#sys.close(fd);
+    this.#fds = undefined;
+  }
+
+  #find(path: ByteString): Fd | undefined {
+    this.#fds ??= this.#roots.map((root) => {
+      return this.#sys.openat(AT.FDCWD, root, O.PATH | O.DIRECTORY);
+    });
+    for (const root of this.#fds) {
+      const found = this.#open(root, path);
+      if (found !== undefined) return this.#asDirectory(found);
+      if (this.#isHiddenBelow(root, path)) return undefined;
+    }
+    return undefined;
+  }
+
+  /** A file or whiteout there says that the layers further down do not count. */
+  #asDirectory(fd: Fd): Fd | undefined {
+    if ((this.#sys.fstatat(fd, "", AT.EMPTY_PATH).mode & S_IF.MT) === S_IF.DIR) return fd;
+    this.#sys.close(fd);
+    return undefined;
+  }
+
+  #open(root: Fd, path: ByteString): Fd | undefined {
+    try {
+      const flags = O.RDONLY | O.NOFOLLOW | O.NONBLOCK;
+      return this.#sys.openat2(root, kernelPath(path), { flags, resolve: RESOLVE.IN_ROOT });
+    } catch (error) {
+      if (isErrno(error, "ENOENT", "ENOTDIR")) return undefined;
+      // A symlink, a socket or a device without driver: no directory, but something.
+      if (isErrno(error, "ELOOP", "ENXIO", "ENODEV")) {
+        return this.#sys.openat2(root, kernelPath(path), {
+          flags: O.PATH | O.NOFOLLOW,
+          resolve: RESOLVE.IN_ROOT,
+        });
+      }
+      throw error;
+    }
+  }
+
+  /** Whether a directory above is opaque, or no directory, in this layer. */
+  #isHiddenBelow(root: Fd, path: ByteString): boolean {
+    for (let p = parentPath(path); p !== ""; p = parentPath(p)) {
+      const fd = this.#open(root, p);
+      if (fd === undefined) continue;
+      try {
+        const isDirectory = (this.#sys.fstatat(fd, "", AT.EMPTY_PATH).mode & S_IF.MT) === S_IF.DIR;
+        return !isDirectory || isOpaque(this.#sys, fd);
+      } finally {
+        this.#sys.close(fd);
+      }
+    }
+    return false;
+  }
+
+  #copyXattrs(from: Fd, to: Fd): void {
+    for (const name of this.#sys.flistxattr(from)) {
+      if (name.toString("latin1").startsWith("trusted.")) continue;
+      const value = this.#sys.fgetxattr(from, name);
+      if (value === undefined) continue;
+      try {
+        this.#sys.fsetxattr(to, name, value);
+      } catch (error) {
+        if (!isErrno(error, "ENOTSUP")) throw error;
+      }
+    }
+  }
+}
+
+/** Whether overlayfs would let nothing below show through this directory. */
+export function isOpaque(sys: Syscalls, fd: Fd): boolean {
+  return ["trusted.overlay.opaque", "user.overlay.opaque"].some((name) => {
+    try {
+      return sys.fgetxattr(fd, name)?.toString("latin1") === "y";
+    } catch (error) {
+      if (isErrno(error, "ENOTSUP")) return false;
+      throw error;
+    }
+  });
+}

@@ -1,0 +1,109 @@
+import assert from "node:assert";
+import { dirname, basename } from "node:path";
+import { parentPort } from "node:worker_threads";
+import { applyLayer, readFileChunks } from "#pkg/archive/apply-layer.ts";
+import type { FromWorker, ToWorker, TreeJob } from "#pkg/archive/tree-job.ts";
+import { removeTree, treeUsage } from "#pkg/archive/tree-walk.ts";
+import { CodedError, codeOf, isErrno, messageOf } from "#pkg/errors.ts";
+import { AT, O } from "#pkg/sys/constants.ts";
+import { copyTree } from "#pkg/archive/copy-tree.ts";
+import { linux } from "#pkg/sys/linux.ts";
+import type { Fd } from "#pkg/sys/syscall.ts";
+
+// The entry of a worker thread: one job at a time, asked for and answered by messages (tree-job.ts).
+
+const port = parentPort;
+assert(port, "runs as a worker thread only");
+
+type Chunk = { readonly chunk: Uint8Array } | "end";
+
+const input: Chunk[] = [];
+let onInput: (() => void) | undefined;
+
+async function* inputChunks(): AsyncGenerator<Buffer, void, undefined> {
+  for (;;) {
+    const next = input.shift();
+    if (next === "end") return;
+    if (next) {
+      yield Buffer.from(next.chunk.buffer, next.chunk.byteOffset, next.chunk.byteLength);
+      send({ type: "credit" });
+      continue;
+    }
+    const { promise, resolve } = Promise.withResolvers<void>();
+    onInput = resolve;
+    await promise;
+  }
+}
+
+function send(message: FromWorker): void {
+  port?.postMessage(message);
+}
+
+async function perform(job: TreeJob, checkpoint: () => void): Promise<unknown> {
+  switch (job.kind) {
+    case "apply": {
+      const layer = job.file === undefined ? inputChunks() : readFileChunks(job.file);
+      return applyLayer(linux, job.root, layer, job.options, checkpoint);
+    }
+    case "usage":
+      return withDirectory(job.path, (fd) => treeUsage(linux, fd, checkpoint));
+    case "remove":
+      return remove(job.path);
+    case "copy":
+      return withDirectory(job.from, (from) => {
+        withDirectory(job.to, (to) => copyTree(linux, from, to, checkpoint));
+      });
+    case "sync":
+      return withDirectory(job.path, (fd) => linux.syncfs(fd));
+  }
+}
+
+function withDirectory<T>(path: string, use: (fd: Fd) => T): T {
+  const fd = linux.openat(AT.FDCWD, path, O.RDONLY | O.DIRECTORY | O.NOFOLLOW);
+  try {
+    return use(fd);
+  } finally {
+    linux.close(fd);
+  }
+}
+
+function remove(path: string): undefined {
+  const parent = openDirectory(dirname(path));
+  if (parent === undefined) return;
+  try {
+    removeTree(linux, parent, Buffer.from(basename(path)).toString("latin1"));
+  } finally {
+    linux.close(parent);
+  }
+}
+
+function openDirectory(path: string): number | undefined {
+  try {
+    return linux.openat(AT.FDCWD, path, O.RDONLY | O.DIRECTORY);
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return undefined;
+    throw error;
+  }
+}
+
+async function run(job: TreeJob, cancel: SharedArrayBuffer): Promise<void> {
+  const flag = new Int32Array(cancel);
+  const checkpoint = (): void => {
+    if (Atomics.load(flag, 0) !== 0) throw new CodedError("canceled", "context canceled");
+  };
+  input.length = 0;
+  try {
+    send({ type: "done", result: await perform(job, checkpoint) });
+  } catch (error) {
+    send({ type: "failed", code: codeOf(error), message: messageOf(error) });
+  }
+}
+
+port.on("message", (message: ToWorker) => {
+  if (message.type === "job") {
+    void run(message.job, message.cancel);
+    return;
+  }
+  input.push(message.type === "end" ? "end" : { chunk: message.chunk });
+  onInput?.();
+});

@@ -1,0 +1,280 @@
+import { availableParallelism } from "node:os";
+import { setTimeout as delay } from "node:timers/promises";
+import { Worker } from "node:worker_threads";
+import {
+  type FromWorker,
+  inputChunksMax,
+  type ToWorker,
+  type TreeJobKind,
+  type TreeJobs,
+} from "#pkg/archive/tree-job.ts";
+import type { Context } from "#pkg/context.ts";
+import { CodedError, messageOf, resourceExhausted } from "#pkg/errors.ts";
+
+export interface TreeWorkersOptions {
+  readonly workersMax?: number;
+  /** An idle worker ends after so long. */
+  readonly idleMs?: number;
+}
+
+const queueMax = 10_000;
+const idleMsDefault = 10_000;
+/** What still hangs in the kernel then is left to it. */
+const closeGraceMs = 5_000;
+/** How long a cancelled job may take to stop before its thread is ended; none for one that changes nothing. */
+const cancelGraceMs: Readonly<Record<TreeJobKind, number>> = {
+  apply: 10_000,
+  copy: 10_000,
+  remove: 10_000,
+  usage: 0,
+  sync: 0,
+};
+
+/**
+ * Threads that work on directory trees (`TreeJobs`), started when first needed and ended when idle.
+ *
+ * A job runs to its end, fails, or is cancelled by its context; in each case nothing of it goes on after `run` settled.
+ */
+export class TreeWorkers implements AsyncDisposable {
+  readonly #workersMax: number;
+  readonly #idleMs: number;
+  readonly #all = new Set<TreeWorker>();
+  readonly #idle: TreeWorker[] = [];
+  readonly #queue: Array<(worker: TreeWorker) => void> = [];
+  #idleTimer: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  constructor(options: TreeWorkersOptions = {}) {
+    this.#workersMax = options.workersMax ?? Math.max(1, Math.min(availableParallelism(), 4));
+    this.#idleMs = options.idleMs ?? idleMsDefault;
+  }
+
+  /** Throws what the job threw, with its code; `resource-exhausted` when too many wait already. */
+  async run<K extends TreeJobKind>(
+    ctx: Context,
+    job: TreeJobs[K]["job"] & { readonly kind: K },
+    input?: AsyncIterable<Uint8Array>,
+  ): Promise<TreeJobs[K]["result"]> {
+    const worker = await this.#acquire(ctx);
+    try {
+      // -- the worker answers each kind of job with its result
+      return (await worker.run(ctx, job, input)) as TreeJobs[K]["result"];
+    } finally {
+      this.#release(worker);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#idleTimer);
+    const ended = Promise.all([...this.#all].map((worker) => worker.end()));
+    await Promise.race([ended, delay(closeGraceMs, undefined, { ref: false })]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #acquire(ctx: Context): Promise<TreeWorker> {
+    ctx.throwIfEnded();
+    if (this.#closed) throw new CodedError("unavailable", "tree workers are closed");
+    const idle = this.#idle.pop();
+    if (idle) return idle;
+    if (this.#all.size < this.#workersMax) return this.#start();
+    if (this.#queue.length >= queueMax) throw resourceExhausted(`${queueMax} jobs on trees wait`);
+    return this.#wait(ctx);
+  }
+
+  async #wait(ctx: Context): Promise<TreeWorker> {
+    const { promise, resolve, reject } = Promise.withResolvers<TreeWorker>();
+    this.#queue.push(resolve);
+    const onAbort = (): void => {
+      const at = this.#queue.indexOf(resolve);
+      // Not there any more: a worker is on its way, whose job then ends at once.
+      if (at < 0) return;
+      this.#queue.splice(at, 1);
+      reject(ctx.signal.reason);
+    };
+    ctx.signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      return await promise;
+    } finally {
+      ctx.signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  #start(): TreeWorker {
+    const worker = new TreeWorker((ended) => {
+      this.#all.delete(ended);
+      const at = this.#idle.indexOf(ended);
+      if (at >= 0) this.#idle.splice(at, 1);
+    });
+    this.#all.add(worker);
+    return worker;
+  }
+
+  #release(worker: TreeWorker): void {
+    const next = this.#queue.shift();
+    if (next) {
+      next(worker.isAlive ? worker : this.#start());
+      return;
+    }
+    if (!worker.isAlive) return;
+    this.#idle.push(worker);
+    clearTimeout(this.#idleTimer);
+    this.#idleTimer = setTimeout(() => this.#endIdle(), this.#idleMs);
+    this.#idleTimer.unref();
+  }
+
+  #endIdle(): void {
+    for (const worker of this.#idle.splice(0)) void worker.end();
+  }
+}
+
+/** One thread; jobs one after the other. */
+class TreeWorker {
+  readonly #worker: Worker;
+  readonly #onEnd: (worker: TreeWorker) => void;
+  #onMessage: ((message: FromWorker) => void) | undefined;
+  #alive = true;
+
+  constructor(onEnd: (worker: TreeWorker) => void) {
+    this.#onEnd = onEnd;
+    this.#worker = new Worker(new URL("./tree-worker.ts", import.meta.url), {
+      name: "tree-worker",
+      // Descriptors are opened and closed through pkg/sys too, of which Node's book-keeping knows nothing.
+      trackUnmanagedFds: false,
+    });
+    this.#worker.unref();
+    this.#worker.on("message", (message: FromWorker) => this.#onMessage?.(message));
+    this.#worker.on("error", (error) => this.#fail(`tree worker failed: ${messageOf(error)}`));
+    this.#worker.on("exit", () => this.#fail("tree worker ended"));
+  }
+
+  get isAlive(): boolean {
+    return this.#alive;
+  }
+
+  async run(
+    ctx: Context,
+    job: TreeJobs[TreeJobKind]["job"],
+    input: AsyncIterable<Uint8Array> | undefined,
+  ): Promise<unknown> {
+    ctx.throwIfEnded();
+    const cancel = new SharedArrayBuffer(4);
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+    const feeder = new Feeder((message, transfer) => this.#worker.postMessage(message, transfer));
+    let grace: NodeJS.Timeout | undefined;
+    const stop = (): void => {
+      Atomics.store(new Int32Array(cancel), 0, 1);
+      feeder.stop();
+      grace = setTimeout(() => void this.end(), cancelGraceMs[job.kind]);
+    };
+    this.#onMessage = (message) => {
+      if (message.type === "credit") feeder.credit();
+      else if (message.type === "done") resolve(message.result);
+      else reject(new CodedError(message.code, message.message));
+    };
+    ctx.signal.addEventListener("abort", stop, { once: true });
+    this.#worker.ref();
+    try {
+      this.#worker.postMessage({ type: "job", job, cancel } satisfies ToWorker);
+      const feeding = input === undefined ? Promise.resolve() : this.#feed(feeder, input, cancel);
+      // Both, whatever becomes of either: nothing may go on after this.
+      const done = promise.finally(() => feeder.stop());
+      const [answered, fed] = await Promise.allSettled([done, feeding]);
+      if (Atomics.load(new Int32Array(cancel), 0) !== 0) ctx.throwIfEnded();
+      if (fed.status === "rejected") throw fed.reason;
+      if (answered.status === "rejected") throw answered.reason;
+      return answered.value;
+    } finally {
+      this.#worker.unref();
+      clearTimeout(grace);
+      ctx.signal.removeEventListener("abort", stop);
+      this.#onMessage = undefined;
+    }
+  }
+
+  async end(): Promise<void> {
+    // First: a thread that hangs in the kernel ends only when the kernel lets go.
+    this.#fail("tree worker ended");
+    await this.#worker.terminate();
+  }
+
+  async #feed(
+    feeder: Feeder,
+    input: AsyncIterable<Uint8Array>,
+    cancel: SharedArrayBuffer,
+  ): Promise<void> {
+    try {
+      await feeder.feed(input);
+    } catch (error) {
+      // The source failed: the worker must not take what it has for the whole.
+      Atomics.store(new Int32Array(cancel), 0, 1);
+      feeder.end();
+      throw error;
+    }
+  }
+
+  #fail(message: string): void {
+    if (!this.#alive) return;
+    this.#alive = false;
+    this.#onEnd(this);
+    this.#onMessage?.({ type: "failed", code: "internal", message });
+  }
+}
+
+type Post = (message: ToWorker, transfer?: ArrayBuffer[]) => void;
+
+/** Sends chunks as the worker takes them. */
+class Feeder {
+  readonly #post: Post;
+  readonly #stopping = Promise.withResolvers<"stopped">();
+  #credits = inputChunksMax;
+  #stopped = false;
+  #wake: (() => void) | undefined;
+
+  constructor(post: Post) {
+    this.#post = post;
+  }
+
+  async feed(input: AsyncIterable<Uint8Array>): Promise<void> {
+    const chunks = input[Symbol.asyncIterator]();
+    while (await this.#hasCredit()) {
+      const next = await Promise.race([chunks.next(), this.#stopping.promise]);
+      if (next === "stopped") break;
+      if (next.done === true) return this.end();
+      this.#credits--;
+      // A copy: what the source gave may be part of a larger buffer that it goes on using.
+      const copy = new Uint8Array(next.value);
+      this.#post({ type: "chunk", chunk: copy }, [copy.buffer]);
+    }
+    this.end();
+    // Not waited for: a source that hangs would hold the caller, whose context ends it.
+    chunks.return?.().catch(() => undefined);
+  }
+
+  end(): void {
+    this.#post({ type: "end" });
+  }
+
+  credit(): void {
+    this.#credits++;
+    this.#wake?.();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#stopping.resolve("stopped");
+    this.#wake?.();
+  }
+
+  async #hasCredit(): Promise<boolean> {
+    while (this.#credits === 0 && !this.#stopped) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#wake = resolve;
+      await promise;
+    }
+    return !this.#stopped;
+  }
+}

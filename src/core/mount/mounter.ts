@@ -1,0 +1,217 @@
+import { mkdtemp, rmdir } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import type { Mount } from "#core/mount/mount.ts";
+import {
+  type MountPlan,
+  planMount,
+  propagationFlags,
+  readOnlyMounts,
+  withoutVolatile,
+} from "#core/mount/options.ts";
+import { mountOverlay, overlayDataMax } from "#core/mount/overlay.ts";
+import type { Context } from "#pkg/context.ts";
+import { CodedError, isErrno, messageOf, notImplemented, wrap } from "#pkg/errors.ts";
+import { AT, MS, O, RESOLVE } from "#pkg/sys/constants.ts";
+import type { Fd, Path, Syscalls } from "#pkg/sys/syscall.ts";
+
+export interface MounterOptions {
+  readonly sys: Syscalls;
+  /** Where temporary mounts are made. */
+  readonly tempDir: string;
+}
+
+const busyTriesMax = 50;
+const busyWaitMs = 50;
+/** How long undoing a temporary mount may take after its context has ended. */
+const cleanupMs = 10_000;
+
+/** Makes and undoes mounts as snapshotters describe them. */
+export class Mounter {
+  readonly #sys: Syscalls;
+  readonly #tempDir: string;
+
+  constructor({ sys, tempDir }: MounterOptions) {
+    this.#sys = sys;
+    this.#tempDir = tempDir;
+  }
+
+  /**
+   * Makes the mounts in order at `target`, each at its own `target` below it (symlinks there stay inside). When one
+   * fails, those before it are undone.
+   */
+  async mountAll(ctx: Context, mounts: readonly Mount[], target: string): Promise<void> {
+    for (const [made, mount] of mounts.entries()) {
+      ctx.throwIfEnded();
+      try {
+        this.#mount(mount, target);
+      } catch (error) {
+        const undo = ctx.detached({ timeoutMs: cleanupMs });
+        await this.unmountMounts(undo, mounts.slice(0, made), target).catch((failure: unknown) => {
+          ctx.logger.warn("failed to undo mounts", { target, error: failure });
+        });
+        throw wrap(`mount ${mount.type} ${mount.source} at ${join(target, mount.target)}`, error);
+      }
+    }
+  }
+
+  /** Unmounts whatever is stacked at `target`; nothing happens when nothing is, or the path is gone. */
+  async unmountAll(ctx: Context, target: string, flags = 0): Promise<void> {
+    if (target === "") return;
+    while (await this.#unmountOne(ctx, target, flags));
+  }
+
+  /** Undoes `mountAll`. */
+  async unmountMounts(ctx: Context, mounts: readonly Mount[], target: string): Promise<void> {
+    for (const mount of mounts.toReversed()) {
+      const path = mount.target === "" ? target : this.#resolve(target, mount.target);
+      if (path !== undefined) await this.unmountAll(ctx, path);
+    }
+  }
+
+  /** Calls `use` with a directory where the mounts are made, and undoes them whatever happens. */
+  async withTempMount<T>(
+    ctx: Context,
+    mounts: readonly Mount[],
+    use: (root: string) => Promise<T>,
+  ): Promise<T> {
+    const root = await mkdtemp(join(this.#tempDir, "containerd-mount"));
+    try {
+      await this.mountAll(ctx, withoutVolatile(mounts), root);
+      return await use(root);
+    } finally {
+      const undo = ctx.detached({ timeoutMs: cleanupMs });
+      await this.unmountAll(undo, root).catch((error: unknown) => {
+        ctx.logger.error("failed to unmount a temporary mount", { dir: root, error });
+      });
+      // Never recursive: if it is still mounted, that would delete what is mounted.
+      await rmdir(root).catch((error: unknown) => {
+        ctx.logger.error("failed to remove mount temp dir", { dir: root, error });
+      });
+    }
+  }
+
+  async withReadOnlyTempMount<T>(
+    ctx: Context,
+    mounts: readonly Mount[],
+    use: (root: string) => Promise<T>,
+  ): Promise<T> {
+    return this.withTempMount(ctx, readOnlyMounts(mounts), use);
+  }
+
+  #mount(mount: Mount, root: string): void {
+    if (mount.target === "") return this.#mountAt(mount, root);
+    const fd = this.#openBelow(root, mount.target);
+    try {
+      this.#mountAt(mount, `/proc/self/fd/${fd}`);
+    } finally {
+      this.#sys.close(fd);
+    }
+  }
+
+  #mountAt(mount: Mount, target: Path): void {
+    if (mount.type.startsWith("fuse.") || mount.type.startsWith("fuse3.")) {
+      throw notImplemented(`mount type ${mount.type}: mount helpers`);
+    }
+    if (mount.type.includes("/")) {
+      throw notImplemented(`mount type ${mount.type}: the mount manager`);
+    }
+    const plan = planMount(mount.options);
+    if (plan.loop) throw notImplemented("mount option loop");
+    if (plan.uidMap !== undefined || plan.gidMap !== undefined) {
+      throw notImplemented("mount options uidmap and gidmap");
+    }
+    const flags = plan.flags & ~propagationFlags;
+    const isRemountOnly = (flags & MS.REMOUNT) !== 0 && plan.data.length === 0;
+    if (!isRemountOnly) this.#create(mount, target, plan, flags);
+    this.#finish(mount, target, plan, flags);
+  }
+
+  #create(mount: Mount, target: Path, plan: MountPlan, flags: number): void {
+    const data = plan.data.join(",");
+    if (mount.type === "overlay" && data.length > overlayDataMax) {
+      mountOverlay(this.#sys, target, plan.data, flags);
+      return;
+    }
+    this.#sys.mount(target, {
+      source: mount.source,
+      // Linux has no such type; the flag says it.
+      fstype: mount.type === "bind" || mount.type === "rbind" ? "" : mount.type,
+      flags,
+      data,
+    });
+  }
+
+  #finish(mount: Mount, target: Path, plan: MountPlan, flags: number): void {
+    try {
+      const propagation = plan.flags & propagationFlags;
+      if (propagation !== 0) {
+        const change = propagation | (plan.flags & (MS.REC | MS.SILENT));
+        this.#sys.mount(target, { source: "", fstype: "", flags: change });
+      }
+      const readOnlyBind = MS.BIND | MS.RDONLY;
+      if ((flags & readOnlyBind) === readOnlyBind) {
+        // A bind mount takes its flags only when it is changed afterwards.
+        const kept = this.#lockedFlags(target);
+        this.#sys.mount(target, { source: "", fstype: "", flags: flags | kept | MS.REMOUNT });
+      }
+    } catch (error) {
+      if ((flags & MS.REMOUNT) === 0) this.#sys.umount2(target, 0);
+      throw wrap(`change ${mount.type} mount`, error);
+    }
+  }
+
+  /** What a bind mount has from its source and a user namespace may not take away. */
+  #lockedFlags(target: Path): number {
+    const { flags } = this.#sys.statfs(target);
+    // ST_NOSUID, ST_NODEV and ST_NOEXEC have the values of MS_*.
+    return flags & (MS.NOSUID | MS.NODEV | MS.NOEXEC);
+  }
+
+  async #unmountOne(ctx: Context, target: string, flags: number): Promise<boolean> {
+    for (let tries = 1; ; tries++) {
+      try {
+        this.#sys.umount2(target, flags);
+        return true;
+      } catch (error) {
+        if (isErrno(error, "EINVAL", "ENOENT")) return false;
+        if (!isErrno(error, "EBUSY") || tries >= busyTriesMax) {
+          throw new CodedError(
+            "unknown",
+            `failed to unmount target ${target}: ${messageOf(error)}`,
+            {
+              cause: error,
+            },
+          );
+        }
+      }
+      // A descriptor that some process is just about to close holds it for a moment.
+      await delay(busyWaitMs, undefined, { signal: ctx.signal });
+    }
+  }
+
+  /** What `path` names below `root`, symlinks resolved inside it. */
+  #openBelow(root: string, path: string): Fd {
+    const top = this.#sys.openat(AT.FDCWD, root, O.PATH | O.DIRECTORY);
+    try {
+      return this.#sys.openat2(top, path, { flags: O.PATH, resolve: RESOLVE.IN_ROOT });
+    } finally {
+      this.#sys.close(top);
+    }
+  }
+
+  #resolve(root: string, path: string): string | undefined {
+    try {
+      const fd = this.#openBelow(root, path);
+      try {
+        // By path: an open descriptor would keep the mount busy.
+        return this.#sys.readlinkat(AT.FDCWD, `/proc/self/fd/${fd}`).toString("utf8");
+      } finally {
+        this.#sys.close(fd);
+      }
+    } catch (error) {
+      if (isErrno(error, "ENOENT")) return undefined;
+      throw error;
+    }
+  }
+}

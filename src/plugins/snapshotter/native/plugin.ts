@@ -1,0 +1,20 @@
+import * as v from "valibot";
+import { TreeWorkers } from "#pkg/archive/tree-workers.ts";
+import { pluginConfig } from "#pkg/plugin/config.ts";
+import { definePlugin } from "#pkg/plugin/plugin.ts";
+import { hostPlatform } from "#plugins/snapshotter/host-platform.ts";
+import { NativeSnapshotter } from "#plugins/snapshotter/native/native-snapshotter.ts";
+import { SnapshotPlugin } from "#plugins/types.ts";
+
+export const native = definePlugin({
+  type: SnapshotPlugin,
+  id: "native",
+  requires: {},
+  config: pluginConfig(v.object({ root_path: v.string() }), { root_path: "" }),
+  async init({ ctx, config, rootDir, platforms, exports, resources }) {
+    platforms.push(hostPlatform());
+    const root = config.root_path === "" ? rootDir : config.root_path;
+    exports.set("root", root);
+    return NativeSnapshotter.open(ctx, { root, workers: resources.use(new TreeWorkers()) });
+  },
+});

@@ -1,0 +1,56 @@
+import { access, mkdir, mkdtemp, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { Mounter } from "#core/mount/mounter.ts";
+import type { Context } from "#pkg/context.ts";
+import { isErrno } from "#pkg/errors.ts";
+
+/** Throws why an overlay cannot be mounted on directories in `root`. */
+export async function probeOverlay(
+  ctx: Context,
+  mounter: Mounter,
+  root: string,
+  mountOptions: readonly string[],
+): Promise<void> {
+  await mkdir(root, { recursive: true, mode: 0o700 });
+  const dir = await mkdtemp(join(root, "overlay-check-"));
+  try {
+    for (const name of ["lower1", "lower2", "upper", "work"]) await mkdir(join(dir, name));
+    const options = [
+      `workdir=${join(dir, "work")}`,
+      `upperdir=${join(dir, "upper")}`,
+      `lowerdir=${join(dir, "lower2")}:${join(dir, "lower1")}`,
+      ...mountOptions,
+    ];
+    const mount = { type: "overlay", source: "overlay", target: "", options };
+    await mounter.withTempMount(ctx, [mount], async () => {});
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
+}
+
+/** The configured options, and those that every overlay mount of a snapshot is to have where the kernel knows them. */
+export async function completeMountOptions(
+  configured: readonly string[],
+  inUserNamespace: boolean,
+): Promise<readonly string[]> {
+  const options = [...configured];
+  // Since Linux 5.11, which has both the option and the need for it.
+  if (inUserNamespace && !hasOption(options, "userxattr")) options.push("userxattr");
+  // An index would bind the upper directory to one set of lower ones. A configured value stays: the last would win.
+  if (!hasOption(options, "index") && (await knowsIndex())) options.push("index=off");
+  return options;
+}
+
+function hasOption(options: readonly string[], key: string): boolean {
+  return options.some((option) => option === key || option.startsWith(`${key}=`));
+}
+
+async function knowsIndex(): Promise<boolean> {
+  try {
+    await access("/sys/module/overlay/parameters/index");
+    return true;
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return false;
+    throw error;
+  }
+}

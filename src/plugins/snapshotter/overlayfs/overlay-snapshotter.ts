@@ -1,0 +1,235 @@
+import { chmod, chown, mkdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import type { Mount } from "#core/mount/mount.ts";
+import { SnapshotDirectories } from "#core/snapshots/directories.ts";
+import {
+  type SnapshotChain,
+  type SnapshotRecord,
+  SnapshotRecords,
+} from "#core/snapshots/records.ts";
+import type {
+  SnapshotInfo,
+  SnapshotOptions,
+  Snapshotter,
+  SnapshotUsage,
+} from "#core/snapshots/snapshots.ts";
+import type { TreeWorkers } from "#pkg/archive/tree-workers.ts";
+import type { Context } from "#pkg/context.ts";
+import { notImplemented, wrap } from "#pkg/errors.ts";
+import { type Failpoints, noFailpoints } from "#pkg/failpoint.ts";
+import type { Labels } from "#pkg/label.ts";
+
+export interface OverlaySnapshotterOptions {
+  readonly root: string;
+  readonly workers: TreeWorkers;
+  /** `remove` frees no space: `cleanup` does. */
+  readonly asyncRemove?: boolean | undefined;
+  /** Every info carries where the snapshot's own files are. */
+  readonly upperdirLabel?: boolean | undefined;
+  /** Added to every overlay mount, never to bind mounts. */
+  readonly mountOptions?: readonly string[] | undefined;
+  readonly failpoints?: Failpoints | undefined;
+}
+
+const upperdirKey = "containerd.io/snapshot/overlay.upperdir";
+const mappingKeys = ["containerd.io/snapshot/uidmapping", "containerd.io/snapshot/gidmapping"];
+
+/**
+ * Snapshots as directories that overlayfs stacks: `snapshots/<id>/fs` holds what a snapshot changed, `work` is the
+ * kernel's. Layout and mounts are upstream's; the records are ours (`metadata.sqlite`).
+ */
+export class OverlaySnapshotter implements Snapshotter {
+  readonly #options: OverlaySnapshotterOptions;
+  readonly #records: SnapshotRecords;
+  readonly #directories: SnapshotDirectories;
+  readonly #failpoints: Failpoints;
+
+  private constructor(
+    options: OverlaySnapshotterOptions,
+    records: SnapshotRecords,
+    directories: SnapshotDirectories,
+  ) {
+    this.#options = options;
+    this.#records = records;
+    this.#directories = directories;
+    this.#failpoints = options.failpoints ?? noFailpoints;
+  }
+
+  /** Opens or makes what is under `root`, and deletes what a crash left there. */
+  static async open(ctx: Context, options: OverlaySnapshotterOptions): Promise<OverlaySnapshotter> {
+    const { root, workers, failpoints } = options;
+    await using stack = new AsyncDisposableStack();
+    const records = stack.use(await SnapshotRecords.open(ctx, root, failpoints));
+    const directories = await SnapshotDirectories.open(ctx, root, workers, records);
+    await directories.collect(ctx);
+    stack.move();
+    return new OverlaySnapshotter(options, records, directories);
+  }
+
+  async stat(_ctx: Context, name: string): Promise<SnapshotInfo> {
+    return this.#shown(await this.#records.get(name));
+  }
+
+  async update(
+    _ctx: Context,
+    info: { readonly name: string; readonly labels: Labels },
+    fields?: readonly string[],
+  ): Promise<SnapshotInfo> {
+    return this.#shown(await this.#records.update(info.name, info.labels, fields));
+  }
+
+  async usage(ctx: Context, name: string): Promise<SnapshotUsage> {
+    const { id, info, usage } = await this.#records.get(name);
+    if (info.kind !== "active") return usage;
+    return this.#options.workers.run(ctx, { kind: "usage", path: this.#upper(id) });
+  }
+
+  async mounts(_ctx: Context, key: string): Promise<readonly Mount[]> {
+    try {
+      return this.#mountsOf(await this.#records.chain(key));
+    } catch (error) {
+      throw wrap("failed to get active mount", error);
+    }
+  }
+
+  prepare(
+    ctx: Context,
+    key: string,
+    parent: string,
+    options?: SnapshotOptions,
+  ): Promise<readonly Mount[]> {
+    return this.#create(ctx, "active", key, parent, options?.labels ?? {});
+  }
+
+  view(
+    ctx: Context,
+    key: string,
+    parent: string,
+    options?: SnapshotOptions,
+  ): Promise<readonly Mount[]> {
+    return this.#create(ctx, "view", key, parent, options?.labels ?? {});
+  }
+
+  async commit(
+    ctx: Context,
+    name: string,
+    key: string,
+    options: SnapshotOptions = {},
+  ): Promise<void> {
+    const { id } = await this.#records.get(key);
+    const path = this.#upper(id);
+    const usage = await this.#options.workers.run(ctx, { kind: "usage", path });
+    // Files first: a record on disk must not promise layers that are not.
+    await this.#directories.sync(ctx);
+    this.#failpoints.hit("overlayfs.commit-synced");
+    try {
+      await this.#records.commit(name, key, usage, options);
+    } catch (error) {
+      throw wrap(`failed to commit snapshot ${key}`, error);
+    }
+  }
+
+  async remove(ctx: Context, key: string): Promise<void> {
+    try {
+      await this.#records.remove(key);
+    } catch (error) {
+      throw wrap(`failed to remove snapshot ${key}`, error);
+    }
+    this.#failpoints.hit("overlayfs.record-removed");
+    if (this.#options.asyncRemove !== true) await this.#directories.collect(ctx);
+  }
+
+  async *list(_ctx: Context, filters?: readonly string[]): AsyncIterable<SnapshotInfo> {
+    for await (const record of this.#records.list(filters)) yield this.#shown(record);
+  }
+
+  async cleanup(ctx: Context): Promise<void> {
+    await this.#directories.collect(ctx);
+  }
+
+  async close(): Promise<void> {
+    await this.#directories.idle();
+    await this.#records[Symbol.asyncDispose]();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #create(
+    ctx: Context,
+    kind: "active" | "view",
+    key: string,
+    parent: string,
+    labels: Labels,
+  ): Promise<readonly Mount[]> {
+    if (mappingKeys.some((label) => Object.hasOwn(labels, label))) {
+      throw notImplemented(`snapshot ${key}: id mappings`);
+    }
+    try {
+      const parentIds = await this.#records.parentIds(parent);
+      const id = this.#records.allocateId();
+      const chain = await this.#directories.create(
+        ctx,
+        id,
+        (dir) => this.#fill(dir, kind, parentIds[0]),
+        () => {
+          this.#failpoints.hit("overlayfs.directory-made");
+          return this.#records.create(id, kind, key, parent, labels);
+        },
+      );
+      return this.#mountsOf(chain);
+    } catch (error) {
+      throw wrap("failed to create snapshot", error);
+    }
+  }
+
+  async #fill(dir: string, kind: "active" | "view", parentId: number | undefined): Promise<void> {
+    await makeDirectory(join(dir, "fs"), 0o755);
+    if (kind === "active") await makeDirectory(join(dir, "work"), 0o711);
+    if (parentId === undefined) return;
+    // The root directory of a container belongs to whom its image gave it.
+    const { uid, gid } = await stat(this.#upper(parentId));
+    await chown(join(dir, "fs"), uid, gid);
+  }
+
+  #mountsOf({ id, info, parentIds }: SnapshotChain): readonly Mount[] {
+    const [parent] = parentIds;
+    if (parent === undefined) {
+      return [bindMount(this.#upper(id), info.kind === "view" ? "ro" : "rw")];
+    }
+    if (info.kind === "view" && parentIds.length === 1) {
+      return [bindMount(this.#upper(parent), "ro")];
+    }
+    const own = [`workdir=${this.#work(id)}`, `upperdir=${this.#upper(id)}`];
+    const options = [
+      ...(info.kind === "active" ? own : []),
+      `lowerdir=${parentIds.map((p) => this.#upper(p)).join(":")}`,
+      ...(this.#options.mountOptions ?? []),
+    ];
+    return [{ type: "overlay", source: "overlay", target: "", options }];
+  }
+
+  #upper(id: number): string {
+    return join(this.#directories.path(id), "fs");
+  }
+
+  #work(id: number): string {
+    return join(this.#directories.path(id), "work");
+  }
+
+  #shown({ id, info }: SnapshotRecord): SnapshotInfo {
+    if (this.#options.upperdirLabel !== true) return info;
+    return { ...info, labels: { ...info.labels, [upperdirKey]: this.#upper(id) } };
+  }
+}
+
+function bindMount(source: string, access: "ro" | "rw"): Mount {
+  return { type: "bind", source, target: "", options: [access, "rbind"] };
+}
+
+/** Whatever the umask. */
+async function makeDirectory(path: string, mode: number): Promise<void> {
+  await mkdir(path);
+  await chmod(path, mode);
+}

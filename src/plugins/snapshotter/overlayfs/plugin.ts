@@ -1,0 +1,54 @@
+import * as v from "valibot";
+import { Mounter } from "#core/mount/mounter.ts";
+import { isInUserNamespace } from "#core/mount/user-namespace.ts";
+import { TreeWorkers } from "#pkg/archive/tree-workers.ts";
+import { messageOf } from "#pkg/errors.ts";
+import { pluginConfig } from "#pkg/plugin/config.ts";
+import { definePlugin, SkipPlugin } from "#pkg/plugin/plugin.ts";
+import { linux } from "#pkg/sys/linux.ts";
+import { hostPlatform } from "#plugins/snapshotter/host-platform.ts";
+import { completeMountOptions, probeOverlay } from "#plugins/snapshotter/overlayfs/kernel.ts";
+import { OverlaySnapshotter } from "#plugins/snapshotter/overlayfs/overlay-snapshotter.ts";
+import { SnapshotPlugin } from "#plugins/types.ts";
+
+const schema = v.object({
+  root_path: v.string(),
+  upperdir_label: v.boolean(),
+  sync_remove: v.boolean(),
+  slow_chown: v.boolean(),
+  mount_options: v.array(v.string()),
+});
+
+export const overlayfs = definePlugin({
+  type: SnapshotPlugin,
+  id: "overlayfs",
+  requires: {},
+  config: pluginConfig(schema, {
+    root_path: "",
+    upperdir_label: false,
+    sync_remove: false,
+    slow_chown: false,
+    mount_options: [],
+  }),
+  async init({ ctx, config, rootDir, platforms, capabilities, exports, resources }) {
+    platforms.push(hostPlatform());
+    const root = config.root_path === "" ? rootDir : config.root_path;
+    exports.set("root", root);
+    const inUserNamespace = await isInUserNamespace();
+    const mountOptions = await completeMountOptions(config.mount_options, inUserNamespace);
+    const mounter = new Mounter({ sys: linux, tempDir: root });
+    await probeOverlay(ctx, mounter, root, mountOptions).catch((error: unknown) => {
+      throw new SkipPlugin(`overlayfs cannot be used in ${root}: ${messageOf(error)}`);
+    });
+    // Id-mapped mounts are all that would be allowed, and there are none yet: clients then say so themselves.
+    if (!config.slow_chown) capabilities.push("only-remap-ids");
+    if (!inUserNamespace) capabilities.push("rebase");
+    return OverlaySnapshotter.open(ctx, {
+      root,
+      workers: resources.use(new TreeWorkers()),
+      asyncRemove: !config.sync_remove,
+      upperdirLabel: config.upperdir_label,
+      mountOptions,
+    });
+  },
+});

@@ -1,0 +1,26 @@
+import { mkdir } from "node:fs/promises";
+import { Mounter } from "#core/mount/mounter.ts";
+import { isInUserNamespace } from "#core/mount/user-namespace.ts";
+import { TreeWorkers } from "#pkg/archive/tree-workers.ts";
+import { definePlugin } from "#pkg/plugin/plugin.ts";
+import { one } from "#pkg/plugin/requirement.ts";
+import { linux } from "#pkg/sys/linux.ts";
+import { WalkingDiffer } from "#plugins/differ/walking/walking-differ.ts";
+import { hostPlatform } from "#plugins/snapshotter/host-platform.ts";
+import { DiffPlugin, MetadataPlugin } from "#plugins/types.ts";
+
+export const walking = definePlugin({
+  type: DiffPlugin,
+  id: "walking",
+  requires: { metadata: one(MetadataPlugin) },
+  async init({ needs, platforms, resources, stateDir }) {
+    platforms.push(hostPlatform());
+    await mkdir(stateDir, { recursive: true, mode: 0o700 });
+    return new WalkingDiffer({
+      content: needs.metadata.content,
+      mounter: new Mounter({ sys: linux, tempDir: stateDir }),
+      workers: resources.use(new TreeWorkers()),
+      inUserNamespace: await isInUserNamespace(),
+    });
+  },
+});

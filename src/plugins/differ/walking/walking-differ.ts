@@ -1,0 +1,139 @@
+import type { ContentReader, ContentStore } from "#core/content/content.ts";
+import type { ApplyOptions, CompareOptions, Differ } from "#core/diff/diff.ts";
+import type { Mount } from "#core/mount/mount.ts";
+import type { Mounter } from "#core/mount/mounter.ts";
+import { isReadOnly, overlayLowers, overlayUpper } from "#core/mount/options.ts";
+import type { ExtractOptions } from "#pkg/archive/layer-extractor.ts";
+import type { AppliedLayer } from "#pkg/archive/tree-job.ts";
+import type { TreeWorkers } from "#pkg/archive/tree-workers.ts";
+import type { Context } from "#pkg/context.ts";
+import type { Descriptor } from "#pkg/descriptor.ts";
+import {
+  CodedError,
+  failedPrecondition,
+  invalidArgument,
+  notImplemented,
+  wrap,
+} from "#pkg/errors.ts";
+import { isLayer, layerMediaType } from "#plugins/differ/walking/media-type.ts";
+
+export interface WalkingDifferOptions {
+  readonly content: ContentStore;
+  readonly mounter: Mounter;
+  readonly workers: TreeWorkers;
+  /** Root of a user namespace makes no devices, and so no whiteouts by hand. */
+  readonly inUserNamespace: boolean;
+}
+
+/** How long writing back a layer may take: a disk slower than this is taken for dead. */
+const syncTimeoutMs = 10 * 60_000;
+
+/** Where a layer goes, and how it hides what is below it. */
+type Target = ExtractOptions & { readonly root: string };
+
+/** Unpacks layers by writing their files, and makes layers by comparing two trees. */
+export class WalkingDiffer implements Differ {
+  readonly #content: ContentStore;
+  readonly #mounter: Mounter;
+  readonly #workers: TreeWorkers;
+  readonly #inUserNamespace: boolean;
+
+  constructor({ content, mounter, workers, inUserNamespace }: WalkingDifferOptions) {
+    this.#content = content;
+    this.#mounter = mounter;
+    this.#workers = workers;
+    this.#inUserNamespace = inUserNamespace;
+  }
+
+  async apply(
+    ctx: Context,
+    layer: Descriptor,
+    mounts: readonly Mount[],
+    options: ApplyOptions = {},
+  ): Promise<Descriptor> {
+    if (!isLayer(layer.mediaType)) {
+      throw new CodedError(
+        "not-implemented",
+        `failed to get stream processor for ${layer.mediaType}: no processor for media-type`,
+      );
+    }
+    if (mounts.length === 0) throw invalidArgument("mounts are missing");
+    if (mounts.some(isReadOnly)) throw failedPrecondition("cannot apply to a read-only snapshot");
+    await using reader = await this.#open(ctx, layer);
+    const applied = await this.#withTarget(ctx, mounts, async (target) => {
+      const result = await this.#unpack(ctx, reader, target);
+      if (options.syncFs === true) await this.#sync(ctx, target.root);
+      return result;
+    });
+    for (const warning of applied.warnings) ctx.logger.warn(warning, { layer: layer.digest });
+    const { diffId: digest, sizeBytes } = applied;
+    return { mediaType: layerMediaType, digest, sizeBytes, annotations: {} };
+  }
+
+  compare(
+    _ctx: Context,
+    _lower: readonly Mount[],
+    _upper: readonly Mount[],
+    _options?: CompareOptions,
+  ): Promise<Descriptor> {
+    throw notImplemented("compare");
+  }
+
+  async #open(ctx: Context, layer: Descriptor): Promise<ContentReader> {
+    await using stack = new AsyncDisposableStack();
+    const reader = await this.#content.open(ctx, layer.digest).catch((error: unknown) => {
+      throw wrap("failed to get reader from content store", error);
+    });
+    stack.use(reader);
+    if (layer.sizeBytes > 0 && reader.sizeBytes !== layer.sizeBytes) {
+      throw failedPrecondition(
+        `content ${layer.digest} has ${reader.sizeBytes} bytes, its descriptor says ${layer.sizeBytes}`,
+      );
+    }
+    stack.move();
+    return reader;
+  }
+
+  #unpack(ctx: Context, reader: ContentReader, target: Target): Promise<AppliedLayer> {
+    const { root, ...options } = target;
+    const job = { kind: "apply", root, file: reader.path, options } as const;
+    return this.#workers.run(ctx, job, reader.path === undefined ? reader.stream() : undefined);
+  }
+
+  async #sync(ctx: Context, path: string): Promise<void> {
+    const bounded = ctx.withTimeout(syncTimeoutMs);
+    await this.#workers.run(bounded, { kind: "sync", path }).catch((error: unknown) => {
+      throw wrap(`failed to syncfs for ${path}`, error);
+    });
+  }
+
+  /** Straight into the directory that takes the changes where the mounts say which it is, else through a mount. */
+  #withTarget<T>(
+    ctx: Context,
+    mounts: readonly Mount[],
+    use: (target: Target) => Promise<T>,
+  ): Promise<T> {
+    const devices = this.#inUserNamespace ? "skip" : "make";
+    const [only, ...others] = mounts;
+    if (only && others.length === 0 && only.target === "") {
+      const upper = overlayUpper(only.options);
+      if (only.type === "overlay" && upper !== undefined && !this.#inUserNamespace) {
+        const isUser = only.options.includes("userxattr");
+        const whiteouts = isUser ? "overlay-user" : "overlay";
+        const parents = overlayLowers(only.options);
+        return use({ root: upper, whiteouts, parents, devices });
+      }
+      if (isPlainBind(only)) {
+        return use({ root: only.source, whiteouts: "remove", parents: [], devices });
+      }
+    }
+    return this.#mounter.withTempMount(ctx, mounts, (root) => {
+      return use({ root, whiteouts: "remove", parents: [], devices });
+    });
+  }
+}
+
+function isPlainBind({ type, options }: Mount): boolean {
+  const known = new Set(["rw", "bind", "rbind"]);
+  return type === "bind" && options.every((option) => known.has(option));
+}

@@ -7,6 +7,7 @@ import type { Context } from "#pkg/context.ts";
 /** The link to a third-party shim: one connection for this bundle, over once it is lost. */
 export class BinaryLink implements ShimLink {
   readonly bootstrap: BootstrapResult;
+  readonly rollsBack = false;
   /** Resolves when the connection is lost, and never after `close`. */
   readonly lost: Promise<void>;
 

@@ -14,6 +14,8 @@ export interface ShimLink {
   call<T>(ctx: Context, made: (tasks: TaskProxy) => Promise<T>): Promise<T>;
   /** Makes a call that changes nothing: once more on a successor, where the shim has one. */
   ask<T>(ctx: Context, made: (tasks: TaskProxy) => Promise<T>): Promise<T>;
+  /** True where a failed create leaves nothing behind; Go's shims may leave a process of their runtime's. */
+  readonly rollsBack: boolean;
   /** True once no call can succeed any more. */
   readonly isLost: boolean;
   /** Goes on with the next older task service; false when there is none. */

@@ -260,6 +260,7 @@ export class Supervisor {
 /** One bundle's share of a supervisor. */
 export class SupervisorLink implements ShimLink {
   readonly bootstrap: BootstrapResult;
+  readonly rollsBack = true;
   readonly #supervisor: Supervisor;
   readonly #id: string;
 

@@ -137,6 +137,7 @@ export class ShimTaskRuntime implements TaskRuntime {
   async #endFailed(ctx: Context, record: ShimRecord): Promise<void> {
     const own = ctx.detached({ timeoutMs: cleanupTimeoutMs });
     const process = { id: record.id, execId: "" };
+    let isClean = record.link.rollsBack;
     try {
       await record.link
         .call(own, (tasks) => tasks.delete(own, process))
@@ -146,9 +147,12 @@ export class ShimTaskRuntime implements TaskRuntime {
       await record.link.shutdown(own);
     } catch (error) {
       own.logger.warn("failed to clean up shim", { id: record.id, error });
+      isClean = false;
+    }
+    if (!isClean) {
       const late = ctx.detached({ timeoutMs: cleanupTimeoutMs });
-      await record.command.delete(late, record.bundle).catch((problem: unknown) => {
-        late.logger.error("failed to clean up shim", { id: record.id, error: problem });
+      await record.command.delete(late, record.bundle).catch((error: unknown) => {
+        late.logger.error("failed to clean up shim", { id: record.id, error });
       });
     }
     await this.#manager.forget(record);

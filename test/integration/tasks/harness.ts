@@ -126,7 +126,7 @@ class InProcessDaemon implements TaskDaemon {
         containers: { get: async (_ctx, id) => this.#container(id) },
         dial: dialShim,
         unmount: bundleUnmount(linux),
-        mkfifo: linux.mkfifo,
+        mkfifo: (file, mode) => linux.mkfifo(file, mode),
         logSink: (chunk) => this.log.push(`shim: ${Buffer.from(chunk).toString("utf8")}`),
       }),
     );

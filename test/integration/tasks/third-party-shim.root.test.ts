@@ -1,0 +1,170 @@
+import assert from "node:assert/strict";
+import { readdir, readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { linux } from "#pkg/sys/linux.ts";
+import { debianProgram } from "#test/support/debian.ts";
+import { processInfo, until } from "#test/support/processes.ts";
+import { type Room, roomTest } from "#test/support/room.ts";
+import {
+  outputFifo,
+  processSpec,
+  recordContainer,
+  rootfsMounts,
+  shell,
+  startTaskDaemon,
+  type TaskDaemon,
+  untilText,
+} from "./harness.ts";
+
+const SIGKILL = 9;
+/** Of Go containerd 1.6: task service 2, a plain address, options on standard input, no `-info`. */
+const goShim = (): string => join(dirname(debianProgram("containerd")), "containerd-shim-runc-v2");
+
+async function startSleeper(
+  daemon: TaskDaemon,
+  room: Room,
+): Promise<{ pid: number; shim: number }> {
+  const { ctx, tasks } = daemon;
+  await recordContainer(daemon, room, "c1", { args: shell("sleep 1000"), runtime: goShim() });
+  const { pid } = await tasks.create(ctx, { containerId: "c1", rootfs: rootfsMounts(room) });
+  await tasks.start(ctx, { containerId: "c1" });
+  const [record] = daemon.manager.records.list();
+  assert.ok(record);
+  const { shimPid } = await record.link.ask(ctx, (shim) => shim.connect(ctx, "c1"));
+  return { pid, shim: shimPid };
+}
+
+function seen(daemon: TaskDaemon): string[] {
+  return daemon.events.map((e) => [e.topic, e.subject, e.exitStatus].join(" ").trim());
+}
+
+roomTest(
+  "a shim of Go containerd 1.6 runs a task by its binary",
+  async (room) => {
+    const daemon = await startTaskDaemon(room);
+    const { ctx, tasks } = daemon;
+    await recordContainer(daemon, room, "c1", {
+      args: shell("echo hello; sleep 1000"),
+      runtime: goShim(),
+    });
+    const stdout = outputFifo(room, "out");
+    await tasks.create(ctx, {
+      containerId: "c1",
+      rootfs: rootfsMounts(room),
+      stdout: stdout.path,
+      stderr: stdout.path,
+    });
+    const bundle = join(room.dir, "state", room.namespace, "c1");
+    const bootstrap: unknown = JSON.parse(await readFile(join(bundle, "bootstrap.json"), "utf8"));
+    assert.ok(typeof bootstrap === "object" && bootstrap !== null && "version" in bootstrap);
+    assert.equal(bootstrap.version, 2);
+    assert.equal(await readFile(join(bundle, "shim-binary-path"), "utf8"), goShim());
+    await tasks.start(ctx, { containerId: "c1" });
+    await untilText(stdout, /hello/);
+    await tasks.exec(ctx, {
+      containerId: "c1",
+      execId: "e1",
+      spec: {
+        typeUrl: "types.containerd.io/opencontainers/runtime-spec/1/Process",
+        value: Buffer.from(JSON.stringify(processSpec(shell("exit 3")))),
+      },
+    });
+    const execExit = tasks.wait(ctx, { containerId: "c1", execId: "e1" });
+    await tasks.start(ctx, { containerId: "c1", execId: "e1" });
+    assert.equal((await execExit).exitStatus, 3);
+    await tasks.deleteProcess(ctx, { containerId: "c1", execId: "e1" });
+    const exit = tasks.wait(ctx, { containerId: "c1" });
+    await tasks.kill(ctx, { containerId: "c1", signal: SIGKILL });
+    assert.equal((await exit).exitStatus, 137);
+    assert.equal((await tasks.delete(ctx, { containerId: "c1" })).exitStatus, 137);
+    await until("the delete event", () => seen(daemon).includes("/tasks/delete c1"));
+    assert.deepEqual(seen(daemon), [
+      "/tasks/create c1",
+      "/tasks/start c1",
+      "/tasks/exec-added c1",
+      "/tasks/exec-started c1",
+      "/tasks/exit c1/e1 3",
+      "/tasks/exit c1 137",
+      "/tasks/delete c1",
+    ]);
+    assert.deepEqual(await readdir(join(room.dir, "state", room.namespace)), []);
+  },
+  { needs: ["runc"] },
+);
+
+roomTest(
+  "a create that a third-party shim fails in the middle leaves no process of its runtime",
+  async (room) => {
+    const daemon = await startTaskDaemon(room);
+    const { ctx, tasks } = daemon;
+    await recordContainer(daemon, room, "c1", { args: shell("true"), runtime: goShim() });
+    const stdout = outputFifo(room, "out");
+    // This shim fails on a process with one output and not the other, when runc has made the container already.
+    await assert.rejects(
+      tasks.create(ctx, {
+        containerId: "c1",
+        rootfs: rootfsMounts(room),
+        stdout: stdout.path,
+      }),
+      /failed to create shim task: failed to start io pipe copy/,
+    );
+    assert.deepEqual(await readdir(join(room.dir, "state", room.namespace)), []);
+    assert.deepEqual(daemon.manager.records.list(), []);
+  },
+  { needs: ["runc"] },
+);
+
+roomTest(
+  "a killed third-party shim is cleaned up after, with the events it owes",
+  async (room) => {
+    const daemon = await startTaskDaemon(room);
+    const { ctx, tasks } = daemon;
+    const { pid, shim } = await startSleeper(daemon, room);
+    const exit = tasks.wait(ctx, { containerId: "c1" });
+    linux.kill(shim, SIGKILL);
+    assert.equal((await exit).exitStatus, 137);
+    await until("the delete event", () => seen(daemon).includes("/tasks/delete c1"));
+    assert.deepEqual(seen(daemon).slice(-2), ["/tasks/exit c1 137", "/tasks/delete c1"]);
+    await until("the container is gone", async () => (await processInfo(pid)) === undefined);
+    assert.deepEqual((await tasks.list(ctx, {})).tasks, []);
+    await assert.rejects(tasks.get(ctx, { containerId: "c1" }), /task c1 not found/);
+    await until("the bundle is gone", async () => {
+      return (await readdir(join(room.dir, "state", room.namespace))).length === 0;
+    });
+  },
+  { needs: ["runc"] },
+);
+
+roomTest(
+  "a restarted daemon finds a third-party shim again",
+  async (room) => {
+    const daemon = await startTaskDaemon(room);
+    const { pid } = await startSleeper(daemon, room);
+    await daemon.restart();
+    const { ctx, tasks } = daemon;
+    const { process } = await tasks.get(ctx, { containerId: "c1" });
+    assert.deepEqual([process?.pid, process?.status], [pid, 2]);
+    const exit = tasks.wait(ctx, { containerId: "c1" });
+    await tasks.kill(ctx, { containerId: "c1", signal: SIGKILL });
+    assert.equal((await exit).exitStatus, 137);
+    await tasks.delete(ctx, { containerId: "c1" });
+  },
+  { needs: ["runc"] },
+);
+
+roomTest(
+  "a third-party shim that died without a daemon is cleaned up at the next start",
+  async (room) => {
+    const daemon = await startTaskDaemon(room);
+    const { pid, shim } = await startSleeper(daemon, room);
+    await daemon.drop();
+    linux.kill(shim, SIGKILL);
+    await until("the shim is gone", async () => (await processInfo(shim)) === undefined);
+    await daemon.start();
+    assert.deepEqual(seen(daemon).slice(-2), ["/tasks/exit c1 137", "/tasks/delete c1"]);
+    await until("the container is gone", async () => (await processInfo(pid)) === undefined);
+    assert.deepEqual(daemon.manager.records.list(), []);
+    assert.deepEqual(await readdir(join(room.dir, "state", room.namespace)), []);
+  },
+  { needs: ["runc"] },
+);

@@ -7,11 +7,15 @@ import { healthcheck } from "#plugins/services/health/plugin.ts";
 import { introspectionGrpc, introspectionService } from "#plugins/services/introspection/plugin.ts";
 import { version } from "#plugins/services/version/plugin.ts";
 import { deprecations } from "#plugins/services/warning/plugin.ts";
+import { native } from "#plugins/snapshotter/native/plugin.ts";
+import { overlayfs } from "#plugins/snapshotter/overlayfs/plugin.ts";
 
 /** Every plugin of the daemon. The order counts only among those that do not require each other. */
 export function builtins(host: Host): readonly AnyPlugin[] {
   return [
     exchange,
+    native,
+    overlayfs,
     deprecations,
     introspectionService,
     events,

@@ -1,7 +1,9 @@
 import { type ErrnoName, isErrnoName, isSyscallError, SyscallError } from "#pkg/sys/errno.ts";
 import type { Path, Syscalls } from "#pkg/sys/syscall.ts";
 
-/** The calls that may hang on a dead file system. A number as first argument of any is a descriptor. */
+/**
+ * The calls that may hang on a dead file system. A number as first argument of any is a descriptor.
+ */
 export type BlockingName =
   | "mount"
   | "umount2"

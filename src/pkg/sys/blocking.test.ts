@@ -83,7 +83,7 @@ function directory(t: TestContext): string {
   return dir;
 }
 
-test("a call is made on a thread, with bytes as path, and gives what the kernel says", async (t) => {
+test("a call on a thread takes bytes as path and gives what the kernel says", async (t) => {
   const path = Buffer.concat([Buffer.from(`${directory(t)}/`), Buffer.from([0xff, 0xfe])]);
   writeFileSync(path, "abc");
   await using pool = new BlockingPool({ sys: linux });
@@ -98,7 +98,7 @@ test("a call is made on a thread, with bytes as path, and gives what the kernel 
   });
 });
 
-test("a call that hangs is given up at its deadline; others go on, and its thread comes back", async (t) => {
+test("a call that hangs is given up, others go on, its thread comes back", async (t) => {
   const path = join(directory(t), "lock");
   writeFileSync(path, "");
   const [holder, other] = [openSync(path, O.RDONLY), openSync(path, O.RDONLY)];
@@ -179,7 +179,7 @@ test("a call that waits for a thread and is given up is never made", async () =>
   assert.equal(thread(0).requests.length, 1);
 });
 
-test("a descriptor is duplicated, and the duplicate closed when the kernel lets go of it", async () => {
+test("a descriptor's duplicate is closed when the kernel lets go of it", async () => {
   const { pool, thread, fake } = rig();
   const { ctx: bounded, stop } = stoppable();
   const call = pool.run(bounded, "syncfs", 5);

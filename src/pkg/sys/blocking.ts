@@ -56,14 +56,15 @@ function startWorker(): BlockingThread {
 }
 
 /**
- * Makes kernel calls that may hang (dead network file systems) on threads of its own, never on libuv's pool, which all
- * of `fs.promises` shares.
+ * Makes kernel calls that may hang (dead network file systems) on threads of its own, never on
+ * libuv's pool, which all of `fs.promises` shares.
  *
- * A call that outlives its deadline keeps its thread, since nothing frees it from the kernel, and another takes its
- * place; with `stuckMax` of those every further call is refused with `unavailable`, until one comes back.
+ * A call that outlives its deadline keeps its thread, since nothing frees it from the kernel, and
+ * another takes its place; with `stuckMax` of those every further call is refused with
+ * `unavailable`, until one comes back.
  *
- * Node joins its threads at the end, so a process with a stuck call ends neither by itself nor by `process.exit`: when
- * `stuckCalls` is not empty, the last step of its main is SIGKILL to itself.
+ * Node joins its threads at the end, so a process with a stuck call ends neither by itself nor by
+ * `process.exit`: when `stuckCalls` is not empty, the last step of its main is SIGKILL to itself.
  */
 export class BlockingPool implements AsyncDisposable {
   readonly #sys: BlockingPoolOptions["sys"];
@@ -90,10 +91,10 @@ export class BlockingPool implements AsyncDisposable {
   /**
    * Makes one call of `Syscalls` and gives its result or its `SyscallError`.
    *
-   * `deadline-exceeded` or `canceled`: the wait is over, the call may still take effect, now or later.
-   * `resource-exhausted`: too many calls wait already. `unavailable`: too many are stuck, or the pool is closed.
-   * A descriptor is duplicated for the call, so the caller may close its own at any time; one that is opened for a
-   * caller who has given up is closed.
+   * `deadline-exceeded` or `canceled`: the wait is over, the call may still take effect, now or
+   * later. `resource-exhausted`: too many calls wait already. `unavailable`: too many are stuck, or
+   * the pool is closed. A descriptor is duplicated for the call, so the caller may close its own at
+   * any time; one that is opened for a caller who has given up is closed.
    */
   async run<K extends BlockingName>(
     ctx: Context,
@@ -117,7 +118,10 @@ export class BlockingPool implements AsyncDisposable {
     }
   }
 
-  /** The calls given up that the kernel has not come back from, for logs and for the way a process must end. */
+  /**
+   * The calls given up that the kernel has not come back from, for logs and for the way a process
+   * must end.
+   */
   stuckCalls(): readonly { name: BlockingName; args: readonly unknown[] }[] {
     return [...this.#slots].flatMap(({ stuck, job }) =>
       stuck && job !== undefined ? [{ name: job.name, args: job.args }] : [],

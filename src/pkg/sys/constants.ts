@@ -43,7 +43,8 @@ export const AT = {
 } as const;
 
 /**
- * open(2) flags. DIRECTORY, NOFOLLOW and DIRECT differ between x86-64 and arm64, so Node's own values are taken.
+ * open(2) flags. DIRECTORY, NOFOLLOW and DIRECT differ between x86-64 and arm64, so Node's own
+ * values are taken.
  */
 export const O = {
   RDONLY: constants.O_RDONLY,

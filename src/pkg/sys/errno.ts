@@ -1,7 +1,7 @@
 import type { Path } from "#pkg/sys/syscall.ts";
 
-// Linux numbers are the same on x86-64 and arm64. The words are those of strerror(3) with a small first letter, which is
-// how Go prints them and what clients therefore match.
+// Linux numbers are the same on x86-64 and arm64. The words are those of strerror(3) with a small
+// first letter, which is how Go prints them and what clients therefore match.
 const table = [
   [1, "EPERM", "operation not permitted"],
   [2, "ENOENT", "no such file or directory"],
@@ -144,9 +144,10 @@ const byName = new Map<ErrnoName, (typeof table)[number]>(table.map((row) => [ro
 /**
  * A call that the kernel refused.
  *
- * `errno` is the name; 95 is `ENOTSUP`, the name Node uses too, never `EOPNOTSUPP`, and 11 is `EAGAIN`, never
- * `EWOULDBLOCK`. `code` repeats it, so that `isErrno` of `#pkg/errors.ts` treats Node's own errors and these alike.
- * It carries none of the 18 codes: the layer that knows what the refusal means translates it.
+ * `errno` is the name; 95 is `ENOTSUP`, the name Node uses too, never `EOPNOTSUPP`, and 11 is
+ * `EAGAIN`, never `EWOULDBLOCK`. `code` repeats it, so that `isErrno` of `#pkg/errors.ts` treats
+ * Node's own errors and these alike. It carries none of the 18 codes: the layer that knows what the
+ * refusal means translates it.
  */
 export class SyscallError extends Error {
   override readonly name = "SyscallError";
@@ -182,7 +183,8 @@ export function errnoNumber(errno: ErrnoName): number {
 }
 
 export function isErrnoName(value: string): value is ErrnoName {
-  return (byName as ReadonlyMap<string, unknown>).has(value); // -- a lookup by any string is what decides it
+  // -- a lookup by any string is what decides it
+  return (byName as ReadonlyMap<string, unknown>).has(value);
 }
 
 /** True for a refused call with one of the given names. */

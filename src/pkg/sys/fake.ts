@@ -8,7 +8,8 @@ export type SyscallRecord = {
   [K in SyscallName]: { readonly name: K; readonly args: Parameters<Syscalls[K]> };
 }[SyscallName];
 
-// What a call answers that was not scripted. `void` succeeds, `fd` gives a new number, `value` must be scripted.
+// What a call answers that was not scripted. `void` succeeds, `fd` gives a new number, `value` must
+// be scripted.
 const answers = {
   mount: "void",
   umount2: "void",
@@ -100,9 +101,9 @@ const firstFakeFd = 1_000_000;
 /**
  * A kernel that only takes notes.
  *
- * `sys` is handed to the code under test; `calls` is what it did, in order. A call that returns nothing succeeds, one
- * that opens something returns a new number (`openFds` holds those not closed yet), any other must be scripted with
- * `on`, else it throws an error that says so.
+ * `sys` is handed to the code under test; `calls` is what it did, in order. A call that returns
+ * nothing succeeds, one that opens something returns a new number (`openFds` holds those not closed
+ * yet), any other must be scripted with `on`, else it throws an error that says so.
  */
 export class FakeSyscalls {
   readonly sys: Syscalls;
@@ -118,7 +119,8 @@ export class FakeSyscalls {
       const known = name as SyscallName; // -- keys of a record over SyscallName
       calls[known] = (...args) => this.#call(known, args);
     }
-    this.sys = calls as unknown as Syscalls; // -- every name of the table, which the type says is complete
+    // -- every name of the table, which its type says is complete
+    this.sys = calls as unknown as Syscalls;
   }
 
   /** Answers every further call of this name. The call is recorded before. */

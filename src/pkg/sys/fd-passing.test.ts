@@ -26,7 +26,7 @@ function inode(fd: number): bigint {
   return linux.fstatat(fd, "", AT.EMPTY_PATH).ino;
 }
 
-test("several descriptors arrive in order, close-on-exec, and stay open with the sender", async () => {
+test("descriptors arrive in order, close-on-exec, and stay with the sender", async () => {
   using listener = await FdListener.listen(linux, join(dir, "s"));
   using client = await FdConnection.connect(ctx, linux, join(dir, "s"));
   using server = await listener.accept(ctx);

@@ -12,8 +12,8 @@ const waitingMax = 16;
 
 type SocketMessages = Pick<Syscalls, "sendmsg" | "recvmsg">;
 
-// libuv reads a socket with read(2), at which the kernel drops descriptors that came along; so it must never read here,
-// and without it there is nobody to poll for us.
+// libuv reads a socket with read(2), at which the kernel drops descriptors that came along; so it
+// must never read here, and without it there is nobody to poll for us.
 async function retried<T>(ctx: Context, call: () => T): Promise<T> {
   for (let delayMs = 1; ; delayMs = Math.min(2 * delayMs, pollMsMax)) {
     ctx.throwIfEnded();
@@ -26,7 +26,10 @@ async function retried<T>(ctx: Context, call: () => T): Promise<T> {
   }
 }
 
-/** Sends all of `data`, the descriptors with its first byte. They stay open here. `data` must not be empty. */
+/**
+ * Sends all of `data`, the descriptors with its first byte. They stay open here. `data` must not be
+ * empty.
+ */
 export async function sendFds(
   ctx: Context,
   sys: SocketMessages,
@@ -41,7 +44,10 @@ export async function sendFds(
   } while (data.length > 0);
 }
 
-/** The next message, with the descriptors that came along; empty data means that the other side has closed. */
+/**
+ * The next message, with the descriptors that came along; empty data means that the other side has
+ * closed.
+ */
 export async function receiveFds(
   ctx: Context,
   sys: SocketMessages,
@@ -63,7 +69,8 @@ export class FdConnection implements Disposable {
       sendmsg: (_socket, data, fds) => sys.sendmsg(this.#fd(), data, fds),
       recvmsg: (_socket, room) => sys.recvmsg(this.#fd(), room),
     };
-    // Without a listener an error of the handle would end the process; calls meet the same error themselves.
+    // Without a listener an error of the handle would end the process; calls meet the same error
+    // themselves.
     socket.on("error", () => {});
   }
 
@@ -110,10 +117,11 @@ export class FdConnection implements Disposable {
 }
 
 /**
- * Listens on a path for connections that carry descriptors: a runtime's console socket, a hand-over.
+ * Listens on a path for connections that carry descriptors: a runtime's console socket, a
+ * hand-over.
  *
- * Connections nobody accepts wait, sixteen at most; more are closed. `close` closes those too and removes the path;
- * connections handed out are their owners'.
+ * Connections nobody accepts wait, sixteen at most; more are closed. `close` closes those too and
+ * removes the path; connections handed out are their owners'.
  */
 export class FdListener implements Disposable {
   readonly #sys: SocketMessages;

@@ -14,7 +14,8 @@ export type FifoCalls = Pick<Syscalls, "openat" | "fstatat" | "close">;
 /**
  * - `read`: at once, whether or not somebody writes. Ends when the last writer has gone.
  * - `write`: `ENXIO` while nobody reads.
- * - `both`: at once. As a reader it never ends, as a writer it never fails: it is its own other side.
+ * - `both`: at once. As a reader it never ends, as a writer it never fails: it is its own other
+ *   side.
  */
 export type FifoAccess = "read" | "write" | "both";
 
@@ -25,8 +26,9 @@ const accessFlags: Readonly<Record<FifoAccess, number>> = {
 };
 
 /**
- * Opens a FIFO without ever blocking: a blocking open would hold a thread of libuv's pool, and four of them stop all of
- * `fs.promises`. The descriptor is non-blocking, so it is for us, not for a container (`setStatusFlags` mends that).
+ * Opens a FIFO without ever blocking: a blocking open would hold a thread of libuv's pool, and four
+ * of them stop all of `fs.promises`. The descriptor is non-blocking, so it is for us, not for a
+ * container (`setStatusFlags` mends that).
  *
  * Throws `invalid-argument` for anything that is no FIFO, else a `SyscallError`.
  */
@@ -43,8 +45,8 @@ export function openFifo(sys: FifoCalls, path: Path, access: FifoAccess): Fd {
 }
 
 /**
- * A stream over a pipe, a FIFO or a socket, polled by the event loop, never by the thread pool. It owns the descriptor
- * and makes its open file description non-blocking.
+ * A stream over a pipe, a FIFO or a socket, polled by the event loop, never by the thread pool. It
+ * owns the descriptor and makes its open file description non-blocking.
  */
 export function fdStream(fd: Fd, direction: "read" | "write"): Socket {
   const reads = direction === "read";
@@ -89,11 +91,12 @@ export async function pause(ctx: Context, delayMs: number): Promise<void> {
 }
 
 /**
- * Copies until the source ends; resolves to the bytes when the sink has taken them. Chunk by chunk: what is held in
- * memory are the streams' own buffers.
+ * Copies until the source ends; resolves to the bytes when the sink has taken them. Chunk by chunk:
+ * what is held in memory are the streams' own buffers.
  *
- * `end` then ends the sink, `keep` leaves it open. Rejects when either side fails or closes too early, and when the
- * context ends. Neither stream is destroyed by that: the other direction of a terminal may still have something to say.
+ * `end` then ends the sink, `keep` leaves it open. Rejects when either side fails or closes too
+ * early, and when the context ends. Neither stream is destroyed by that: the other direction of a
+ * terminal may still have something to say.
  */
 export function copyStream(
   ctx: Context,

@@ -3,7 +3,10 @@ import koffi from "koffi";
 import { errnoName, SyscallError } from "#pkg/sys/errno.ts";
 import type { Path } from "#pkg/sys/syscall.ts";
 
-/** What koffi accepts for a pointer to bytes: a string is copied and NUL-terminated, a Buffer is passed in place. */
+/**
+ * What koffi accepts for a pointer to bytes: a string is copied and NUL-terminated, a Buffer is
+ * passed in place.
+ */
 export type CPath = string | Buffer;
 
 type NativeType = "int" | "uint" | "long" | "ulong" | "int64" | "uint64" | "size" | "in" | "out";
@@ -20,10 +23,14 @@ const nativeTypes: Readonly<Record<NativeType, string>> = {
   out: "void *",
 };
 
-// The symbols of the process itself: Node has the C library in it, whatever that library's file is called.
+// The symbols of the process itself: Node has the C library in it, whatever that library's file is
+// called.
 const libc = koffi.load(null);
 
-/** A function of the C library. Variadic ones may be bound with fixed arguments: both ABIs on Linux pass them alike. */
+/**
+ * A function of the C library. Variadic ones may be bound with fixed arguments: both ABIs on Linux
+ * pass them alike.
+ */
 export function native<F extends (...args: never[]) => number>(
   name: string,
   result: NativeType,
@@ -46,7 +53,10 @@ export function hasNative(name: string): boolean {
 
 const held: Buffer[] = [];
 
-/** Makes a call with buffers whose addresses went into another one, which the collector does not see as a use. */
+/**
+ * Makes a call with buffers whose addresses went into another one, which the collector does not see
+ * as a use.
+ */
 export function holding<T>(buffers: readonly Buffer[], call: () => T): T {
   held.push(...buffers);
   try {
@@ -76,7 +86,10 @@ export function address(buffer: Buffer): bigint {
 
 const NUL = Buffer.alloc(1);
 
-/** The bytes of a path for the kernel; `EINVAL` with a NUL inside, which would silently name another file. */
+/**
+ * The bytes of a path for the kernel; `EINVAL` with a NUL inside, which would silently name another
+ * file.
+ */
 export function cPath(path: Path, syscall: string): CPath {
   if (typeof path === "string") {
     if (path.includes("\0")) throw new SyscallError("EINVAL", syscall, path);
@@ -86,7 +99,10 @@ export function cPath(path: Path, syscall: string): CPath {
   return Buffer.concat([path, NUL]);
 }
 
-/** `syscall(2)` numbers from 424 on are the same on every architecture; glibc wraps them only lately, musl not at all. */
+/**
+ * `syscall(2)` numbers from 424 on are the same on every architecture; glibc wraps them only
+ * lately, musl not at all.
+ */
 export const SYS = {
   pidfdSendSignal: 424,
   openTree: 428,

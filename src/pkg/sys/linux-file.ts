@@ -79,7 +79,8 @@ const FICLONE = 0x40049409;
 const openat2TriesMax = 64;
 const pathMaxBytes = 4096;
 
-// Results are read out before any other call can be made on this thread, so one buffer each is enough.
+// Results are read out before any other call can be made on this thread, so one buffer each is
+// enough.
 const statxBuffer = Buffer.alloc(STATX_SIZE);
 const statfsBuffer = Buffer.alloc(256);
 const linkBuffer = Buffer.alloc(pathMaxBytes);

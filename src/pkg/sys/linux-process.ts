@@ -41,7 +41,8 @@ const gettid = native<() => number>("gettid", "int", []);
 
 const WNOHANG = 1;
 
-// _IOWR(0xff, 11, struct pidfd_info) with the 64 bytes of its first version: later kernels take any size.
+// _IOWR(0xff, 11, struct pidfd_info) with the 64 bytes of its first version: later kernels take any
+// size.
 const PIDFD_GET_INFO = 0xc040ff0b;
 const PIDFD_INFO_SIZE = 64;
 const PIDFD_INFO_PID = 1;

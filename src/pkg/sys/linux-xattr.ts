@@ -37,7 +37,8 @@ const fremovexattr = native<(fd: number, name: CPath) => number>("fremovexattr",
 
 const ENODATA = 61;
 
-// XATTR_SIZE_MAX and XATTR_LIST_MAX are both 64 KiB, so no call ever needs a second try with more room.
+// XATTR_SIZE_MAX and XATTR_LIST_MAX are both 64 KiB, so no call ever needs a second try with more
+// room.
 const scratch = Buffer.alloc(65536);
 
 function taken(size: number, syscall: string, path?: Path): Buffer | undefined {

@@ -12,13 +12,15 @@ const bufferBytes = 65536;
 /**
  * The master side of a PTY. Owns the descriptor.
  *
- * Reads what the terminal's programs print, and ends when the last of them has closed it: the kernel says `EIO` then,
- * which is no error here. Writes are their input; what is written after the hang-up is dropped, ending the writable
- * side closes nothing. Destroying it closes the descriptor, which sends SIGHUP to the session unless another process
- * holds a duplicate. The owner destroys it, also after its end.
+ * Reads what the terminal's programs print, and ends when the last of them has closed it: the
+ * kernel says `EIO` then, which is no error here. Writes are their input; what is written after the
+ * hang-up is dropped, ending the writable side closes nothing. Destroying it closes the descriptor,
+ * which sends SIGHUP to the session unless another process holds a duplicate. The owner destroys
+ * it, also after its end.
  *
- * Only reading goes through libuv: it would write to a master blocking, and a program that does not read its input
- * would stop the whole process. So the descriptor is non-blocking and a full terminal is tried again after a while.
+ * Only reading goes through libuv: it would write to a master blocking, and a program that does not
+ * read its input would stop the whole process. So the descriptor is non-blocking and a full
+ * terminal is tried again after a while.
  */
 export class PtyStream extends Duplex {
   readonly #sys: Pick<Syscalls, "getWindowSize" | "setWindowSize">;
@@ -35,7 +37,8 @@ export class PtyStream extends Duplex {
     this.#sys = sys;
     this.#fd = master;
     sys.setStatusFlags(master, sys.getStatusFlags(master) | O.NONBLOCK);
-    // An error that comes between two operations would end the process; the next operation meets it.
+    // An error that comes between two operations would end the process; the next operation meets
+    // it.
     this.on("error", () => {});
     this.#reader = new ReadStream(master);
     this.#reader.pause();

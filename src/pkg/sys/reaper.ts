@@ -3,10 +3,10 @@ import { isSyscallError, SyscallError } from "#pkg/sys/errno.ts";
 import type { ExitStatus, ReapedProcess, Syscalls } from "#pkg/sys/syscall.ts";
 
 /**
- * - `known`: only processes that were asked for are waited for, so Node's own `child_process` keeps working beside it.
- *   The end of one that nobody asked for yet stays in the kernel, as a zombie.
- * - `all`: every child is collected at once, orphans of a subreaper among them. `child_process` would lose its exits.
- *   What nobody asked for yet is kept in a table, bounded by number and age.
+ * - `known`: only processes that were asked for are waited for, so Node's own `child_process` keeps
+ *   working beside it. The end of one that nobody asked for yet stays in the kernel, as a zombie.
+ * - `all`: every child is collected at once, orphans of a subreaper among them. `child_process`
+ *   would lose its exits. What nobody asked for yet is kept in a table, bounded by number and age.
  */
 export type ReaperMode = "known" | "all";
 
@@ -17,7 +17,10 @@ export interface ReaperOptions {
   readonly earlyExitsMax?: number;
   /** Default ten minutes. */
   readonly earlyExitAgeMsMax?: number;
-  /** Calls back whenever children may have ended; returns what unsubscribes. Default: SIGCHLD of this process. */
+  /**
+   * Calls back whenever children may have ended; returns what unsubscribes. Default: SIGCHLD of
+   * this process.
+   */
   readonly onChildSignal?: (listener: () => void) => () => void;
   /** Milliseconds, never going back. */
   readonly now?: () => number;
@@ -27,8 +30,9 @@ export interface WaitOptions {
   /** Ends the wait, not the process. */
   readonly signal?: AbortSignal;
   /**
-   * A `mark()` taken before the process can have existed. Only for a pid learned from elsewhere (a pid file) in mode
-   * `all`: without it an older process with the same number, already collected, may be taken for it.
+   * A `mark()` taken before the process can have existed. Only for a pid learned from elsewhere (a
+   * pid file) in mode `all`: without it an older process with the same number, already collected,
+   * may be taken for it.
    */
   readonly after?: number;
 }
@@ -44,7 +48,10 @@ interface EarlyExit {
   readonly atMs: number;
 }
 
-/** Two processes of one number cannot both have ended within one turn, so a turn is bounded only against fork bombs. */
+/**
+ * Two processes of one number cannot both have ended within one turn, so a turn is bounded only
+ * against fork bombs.
+ */
 const reapsPerTurnMax = 4096;
 const vanishedCheckMs = 10_000;
 
@@ -56,9 +63,9 @@ function subscribeToChildSignal(listener: () => void): () => void {
 /**
  * Collects the exits of child processes.
  *
- * An exit is never lost by asking late: it waits in the kernel (`known`) or in the table (`all`). Each is handed out
- * once, to all who wait at that moment; keep the promise if it is needed again. The event loop is kept alive only while
- * somebody waits. One per process.
+ * An exit is never lost by asking late: it waits in the kernel (`known`) or in the table (`all`).
+ * Each is handed out once, to all who wait at that moment; keep the promise if it is needed again.
+ * The event loop is kept alive only while somebody waits. One per process.
  */
 export class Reaper implements Disposable {
   readonly #sys: ReaperOptions["sys"];
@@ -90,8 +97,9 @@ export class Reaper implements Disposable {
   /**
    * How the process ended, once it has.
    *
-   * Rejects with `ECHILD` when it is no child of ours (and, in mode `all`, does not run: one that does may still be
-   * re-parented to us), with the signal's reason when that ends first, with `canceled` when the reaper is closed.
+   * Rejects with `ECHILD` when it is no child of ours (and, in mode `all`, does not run: one that
+   * does may still be re-parented to us), with the signal's reason when that ends first, with
+   * `canceled` when the reaper is closed.
    */
   wait(pid: number, { signal, after = -1 }: WaitOptions = {}): Promise<ExitStatus> {
     const { promise, resolve, reject } = Promise.withResolvers<ExitStatus>();
@@ -158,7 +166,8 @@ export class Reaper implements Disposable {
     const waiters = this.#waiters.get(pid);
     if (waiters === undefined) this.#waiters.set(pid, new Set([entry]));
     else waiters.add(entry);
-    // SIGCHLD's own handle does not keep the loop alive. The period finds what never became a child of ours.
+    // SIGCHLD's own handle does not keep the loop alive. The period finds what never became a child
+    // of ours.
     this.#timer ??= setInterval(() => this.#rejectVanished(), vanishedCheckMs);
   }
 
@@ -167,7 +176,8 @@ export class Reaper implements Disposable {
     if (this.#mode === "all") this.#reapAll();
     try {
       const reaped = this.#sys.waitpid(pid);
-      // It is a child that runs, or has ended just now: an earlier exit was that of another with its number.
+      // It is a child that runs, or has ended just now: an earlier exit was that of another with
+      // its number.
       this.#early.delete(pid);
       return reaped?.status;
     } catch (error) {

@@ -15,17 +15,23 @@ export interface SpawnOptions {
   readonly env: Readonly<Record<string, string>>;
   /** Default: the directory of this process. */
   readonly cwd?: string;
-  /** Descriptor `i` of the child is `fds[i]` of ours, which stays open here. The child has no others. */
+  /**
+   * Descriptor `i` of the child is `fds[i]` of ours, which stays open here. The child has no
+   * others.
+   */
   readonly fds: readonly Fd[];
   /** A session of its own, without a controlling terminal. */
   readonly setsid?: boolean;
   /** A process group of its own, led by the child. */
   readonly setpgid?: boolean;
-  /** Default true: no signal blocked, none ignored. Otherwise Node's own state (SIGPIPE ignored) is inherited. */
+  /**
+   * Default true: no signal blocked, none ignored. Otherwise Node's own state (SIGPIPE ignored) is
+   * inherited.
+   */
   readonly resetSignals?: boolean;
   /**
-   * The soft RLIMIT_NOFILE of the child: what this process had before Node raised it, which `bin/*` leave in
-   * `CONTAINERD_NOFILE_SOFT`. Bounded by the hard limit. Default: inherited, raised.
+   * The soft RLIMIT_NOFILE of the child: what this process had before Node raised it, which `bin/*`
+   * leave in `CONTAINERD_NOFILE_SOFT`. Bounded by the hard limit. Default: inherited, raised.
    */
   readonly nofileSoft?: number;
 }
@@ -33,17 +39,19 @@ export interface SpawnOptions {
 /**
  * Starts a program, without copying page tables: about 0.2 ms of the event loop whatever the heap.
  *
- * Throws a `SyscallError` (`fork/exec /x: no such file or directory`) when it cannot be started. The child is a zombie
- * after its end until somebody waits: `Reaper.wait(pid)`.
+ * Throws a `SyscallError` (`fork/exec /x: no such file or directory`) when it cannot be started.
+ * The child is a zombie after its end until somebody waits: `Reaper.wait(pid)`.
  *
  * What a child inherits and Node might have changed:
  * - signal mask and dispositions: reset, see `resetSignals`;
  * - RLIMIT_NOFILE: see `nofileSoft`; Node touches no other limit;
  * - descriptors: everything above `fds` is closed in the child, close-on-exec or not;
- * - umask: inherited. It belongs to the whole process, other threads included, so it cannot be set for one spawn: the
- *   daemon and the supervisor keep the one they were started with, and give exact modes with fchmod;
- * - oom_score_adj, nice, affinity, I/O class, session keyring, capabilities, no_new_privs: inherited; Node changes none
- *   of them. Where the daemon adjusts its own score, the child has the adjusted one unless its runtime writes another;
+ * - umask: inherited. It belongs to the whole process, other threads included, so it cannot be set
+ *   for one spawn: the daemon and the supervisor keep the one they were started with, and give
+ *   exact modes with fchmod;
+ * - oom_score_adj, nice, affinity, I/O class, session keyring, capabilities, no_new_privs:
+ *   inherited; Node changes none of them. Where the daemon adjusts its own score, the child has the
+ *   adjusted one unless its runtime writes another;
  * - PDEATHSIG: never inherited, and not settable here; see the creation marker of the bundle.
  */
 export type SpawnProcess = (options: SpawnOptions) => { readonly pid: number };
@@ -84,7 +92,8 @@ const posixSpawn = native<
   (pid: Buffer, path: CPath, actions: Buffer, attr: Buffer, argv: Buffer, envp: Buffer) => number
 >("posix_spawn", "int", ["out", "in", "in", "in", "in", "in"]);
 
-// sizeof posix_spawn_file_actions_t, posix_spawnattr_t and sigset_t: alike in glibc and musl, x86-64 and arm64.
+// sizeof posix_spawn_file_actions_t, posix_spawnattr_t and sigset_t: alike in glibc and musl,
+// x86-64 and arm64.
 const ACTIONS_SIZE = 80;
 const ATTR_SIZE = 336;
 const SIGSET_SIZE = 128;
@@ -132,8 +141,8 @@ function attributes(options: SpawnOptions): Buffer {
 }
 
 /**
- * Sources below `fds.length` would be overwritten by an earlier dup2, and a dup2 onto itself keeps close-on-exec: they
- * go through a duplicate above.
+ * Sources below `fds.length` would be overwritten by an earlier dup2, and a dup2 onto itself keeps
+ * close-on-exec: they go through a duplicate above.
  */
 function aboveTargets(fds: readonly Fd[], stack: DisposableStack): Fd[] {
   return fds.map((fd) => {
@@ -171,16 +180,24 @@ function spawnRaw(options: SpawnOptions): { pid: number } {
   return { pid: pid.readInt32LE(0) };
 }
 
-/** Room for what other threads may open while our own limit is lowered, which is less than a millisecond. */
+/**
+ * Room for what other threads may open while our own limit is lowered, which is less than a
+ * millisecond.
+ */
 const descriptorsSpare = 256;
 
-/** How many descriptors are open. Linux before 6.2 does not tell by a stat, there they are listed. */
+/**
+ * How many descriptors are open. Linux before 6.2 does not tell by a stat, there they are listed.
+ */
 function countDescriptors(): number {
   const { sizeBytes } = linux.fstatat(AT.FDCWD, "/proc/self/fd", 0);
   return sizeBytes > 0 ? sizeBytes : readdirSync("/proc/self/fd").length;
 }
 
-/** Through a shell that lowers its own limit: for when this process holds too many descriptors to lower its own. */
+/**
+ * Through a shell that lowers its own limit: for when this process holds too many descriptors to
+ * lower its own.
+ */
 function spawnLowered(options: SpawnOptions, soft: number): { pid: number } {
   try {
     accessSync(options.path, constants.X_OK);
@@ -194,10 +211,11 @@ function spawnLowered(options: SpawnOptions, soft: number): { pid: number } {
 }
 
 /**
- * posix_spawn has no attribute for limits, and a prlimit of the child after its start would race with the program, which
- * reads them first of all (Go's runtime does). So our own soft limit is lowered around the call, which is synchronous:
- * no JavaScript of this thread runs in between. Threads of libuv and workers may: an open there fails with EMFILE if
- * its number reached the lowered limit, and numbers are handed out from below. Hence only when enough below are free.
+ * posix_spawn has no attribute for limits, and a prlimit of the child after its start would race
+ * with the program, which reads them first of all (Go's runtime does). So our own soft limit is
+ * lowered around the call, which is synchronous: no JavaScript of this thread runs in between.
+ * Threads of libuv and workers may: an open there fails with EMFILE if its number reached the
+ * lowered limit, and numbers are handed out from below. Hence only when enough below are free.
  */
 export const spawnProcess: SpawnProcess = (options) => {
   if (options.nofileSoft === undefined) return spawnRaw(options);

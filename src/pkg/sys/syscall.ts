@@ -1,11 +1,12 @@
 /**
  * The door to the kernel, as the rest of the code sees it.
  *
- * Every function is one system call, synchronous, on the calling thread: those that may hang (a mount or sync of a dead
- * network file system) are run through `blocking.ts`. A refusal is thrown as `SyscallError`. Descriptors handed out are
- * always close-on-exec. Paths are bytes: a `Buffer` where a name need not be UTF-8; either form with a NUL inside is
- * refused with `EINVAL` before the kernel sees it. Flags are numbers from `constants.ts`. `linux.ts` is the real one,
- * `fake.ts` records calls for tests.
+ * Every function is one system call, synchronous, on the calling thread: those that may hang (a
+ * mount or sync of a dead network file system) are run through `blocking.ts`. A refusal is thrown
+ * as `SyscallError`. Descriptors handed out are always close-on-exec. Paths are bytes: a `Buffer`
+ * where a name need not be UTF-8; either form with a NUL inside is refused with `EINVAL` before the
+ * kernel sees it. Flags are numbers from `constants.ts`. `linux.ts` is the real one, `fake.ts`
+ * records calls for tests.
  */
 export interface Syscalls
   extends MountCalls,
@@ -27,7 +28,10 @@ export interface MountOptions {
   readonly fstype?: string;
   /** `MS.*` */
   readonly flags?: number;
-  /** The file system's own options. One page at most, else `E2BIG`: the kernel would cut it off silently. */
+  /**
+   * The file system's own options. One page at most, else `E2BIG`: the kernel would cut it off
+   * silently.
+   */
   readonly data?: Path;
 }
 
@@ -120,7 +124,10 @@ export interface FileSystemStat {
 }
 
 export interface FileCalls {
-  /** `mode`: `S_IF.CHR`, `S_IF.BLK`, `S_IF.IFO`, `S_IF.REG` or `S_IF.SOCK` with permissions, lessened by the umask. */
+  /**
+   * `mode`: `S_IF.CHR`, `S_IF.BLK`, `S_IF.IFO`, `S_IF.REG` or `S_IF.SOCK` with permissions,
+   * lessened by the umask.
+   */
   mknodat(dirFd: DirFd, path: Path, mode: number, device: Device): void;
   mknod(path: Path, mode: number, device: Device): void;
   mkfifo(path: Path, mode: number): void;
@@ -151,7 +158,10 @@ export interface FileCalls {
   linkat(from: { dirFd: DirFd; path: Path }, to: { dirFd: DirFd; path: Path }, flags: number): void;
   symlinkat(target: Path, dirFd: DirFd, path: Path): void;
   readlinkat(dirFd: DirFd, path: Path): Buffer;
-  /** statx(2). `flags`: `AT.SYMLINK_NOFOLLOW`, `AT.EMPTY_PATH` (with an empty path: the descriptor itself). */
+  /**
+   * statx(2). `flags`: `AT.SYMLINK_NOFOLLOW`, `AT.EMPTY_PATH` (with an empty path: the descriptor
+   * itself).
+   */
   fstatat(dirFd: DirFd, path: Path, flags: number): FileStat;
   statfs(path: Path): FileSystemStat;
   fstatfs(fd: Fd): FileSystemStat;
@@ -198,7 +208,9 @@ export interface PidfdInfo {
   /** 0 when the process has been reaped already. */
   readonly pid: number;
   readonly ppid: number;
-  /** Set once the process is reaped (Linux 6.15); the pidfd must have been opened before the exit. */
+  /**
+   * Set once the process is reaped (Linux 6.15); the pidfd must have been opened before the exit.
+   */
   readonly exit: ExitStatus | undefined;
 }
 
@@ -216,9 +228,14 @@ export interface ProcessCalls {
   pidfdGetInfo(pidfd: Fd): PidfdInfo;
   /** A negative `pid` is a process group. `signal` 0 only asks. */
   kill(pid: number, signal: number): void;
-  /** Never blocks. Undefined while there is nothing to collect; `ECHILD` when there is no such child. */
+  /**
+   * Never blocks. Undefined while there is nothing to collect; `ECHILD` when there is no such
+   * child.
+   */
   waitpid(pid: number): ReapedProcess | undefined;
-  /** `option`: `PR.*`. Returns what the kernel does: for getters by pointer use the named functions. */
+  /**
+   * `option`: `PR.*`. Returns what the kernel does: for getters by pointer use the named functions.
+   */
   prctl(option: number, argument: number): number;
   /** Orphans below this process become its children, of every thread. */
   setChildSubreaper(state: "on" | "off"): void;
@@ -227,7 +244,10 @@ export interface ProcessCalls {
   prlimit(pid: number, resource: number, limit?: ResourceLimit): ResourceLimit;
   /** Of the calling thread only: undo it before anything else can run on it. */
   setns(fd: Fd, type: number): void;
-  /** Of the calling thread only. `CLONE.NEWUSER` is `EINVAL` in a process with threads, so in any Node. */
+  /**
+   * Of the calling thread only. `CLONE.NEWUSER` is `EINVAL` in a process with threads, so in any
+   * Node.
+   */
   unshare(flags: number): void;
   gettid(): number;
 }
@@ -272,11 +292,14 @@ export interface ReceivedMessage {
 export interface SocketCalls {
   /** `type`: `SOCK.*`. Blocking unless `nonBlocking`. */
   socketpair(type: number, options?: { nonBlocking?: boolean }): [Fd, Fd];
-  /** Does not block and raises no SIGPIPE. Returns the bytes taken; the descriptors go with the first byte. */
+  /**
+   * Does not block and raises no SIGPIPE. Returns the bytes taken; the descriptors go with the
+   * first byte.
+   */
   sendmsg(socket: Fd, data: Buffer, fds: readonly Fd[]): number;
   /**
-   * Does not block: `EAGAIN` while nothing is there. More than `fdsMax` descriptors (or more than this process may
-   * open) are all closed and reported as `EMSGSIZE`.
+   * Does not block: `EAGAIN` while nothing is there. More than `fdsMax` descriptors (or more than
+   * this process may open) are all closed and reported as `EMSGSIZE`.
    */
   recvmsg(socket: Fd, room: { bytesMax: number; fdsMax: number }): ReceivedMessage;
 }

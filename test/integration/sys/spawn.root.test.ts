@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -48,7 +50,7 @@ async function shell(
   }
 }
 
-test("the exit code, the environment, the directory and the arguments are those given", async () => {
+test("exit code, environment, directory and arguments are those given", async () => {
   const { output, status } = await shell("", {
     env: { PATH: "/bin", A: "ä b" },
     cwd: dir,
@@ -70,7 +72,7 @@ test("no signal is blocked or ignored, while Node itself ignores SIGPIPE", async
   assert.equal(output, "SigBlk: 0000000000000000 SigIgn: 0000000000000000");
 });
 
-test("the child has exactly its descriptors, also when one of ours is not close-on-exec", async () => {
+test("the child has its descriptors only, whatever ours inherit", async () => {
   const leaky = openSync("/dev/zero", "r");
   linux.setCloseOnExec(leaky, "off");
   try {
@@ -82,13 +84,14 @@ test("the child has exactly its descriptors, also when one of ours is not close-
   }
 });
 
-test("descriptors may cross: sources below the targets, a source that is its own target", async () => {
+test("descriptors may cross, and a source may be its own target", async () => {
   const names = [0, 1, 2].map((i) => join(dir, `cross-${i}`));
   const saved = [0, 1, 2].map((fd) => linux.dup(fd, 100));
   const opened = names.map((name) => openSync(name, "w"));
   try {
     for (const [i, fd] of opened.entries()) linux.dup3(fd, i);
-    // 0 <- 2, 1 <- 1, 2 <- 0: written before the assertions so that our own descriptors are back by then.
+    // 0 <- 2, 1 <- 1, 2 <- 0: written before the assertions so that our own descriptors are back by
+    // then.
     const script = "echo zero >&0; echo one >&1; echo two >&2";
     const options = { path: "/bin/sh", argv: ["sh", "-c", script], env: {}, fds: [2, 1, 0] };
     let pid = 0;
@@ -133,7 +136,7 @@ test("the soft limit holds too while this process has more descriptors than it",
   }
 });
 
-test("a failed start says why, leaves no zombie and no descriptor", async () => {
+test("a failed start says why, leaves no zombie and no descriptor", () => {
   const before = linux.fstatat(-100, "/proc/self/fd", 0).sizeBytes;
   const missing = join(dir, "missing");
   const options = { path: missing, argv: ["x"], env: {}, fds: [0, 1, 2], nofileSoft: 500 };
@@ -147,7 +150,6 @@ test("a failed start says why, leaves no zombie and no descriptor", async () => 
     () => linux.waitpid(-1),
     (error) => isSyscallError(error, "ECHILD"),
   );
-  await Promise.resolve();
 });
 
 test("setsid and setpgid make the child a leader", async () => {
@@ -158,6 +160,21 @@ test("setsid and setpgid make the child a leader", async () => {
   assert.notEqual(group[1], group[2]);
   const session = (await shell(script, { setsid: true })).output.split(" ");
   assert.deepEqual([session[0], session[1]], [session[2], session[2]]);
+});
+
+test("Node's own child_process beside it loses no exit", async () => {
+  const theirs = Array.from({ length: 20 }, (_, i) =>
+    once(spawn("/bin/sh", ["-c", `exit ${i}`], { stdio: "ignore" }), "exit"),
+  );
+  const ours = Array.from({ length: 20 }, (_, i) => shell(`exit ${i}`));
+  assert.deepEqual(
+    await Promise.all(theirs),
+    theirs.map((_, i) => [i, null]),
+  );
+  assert.deepEqual(
+    (await Promise.all(ours)).map(({ status }) => status.code),
+    ours.map((_, i) => i),
+  );
 });
 
 test("many at once: every exit arrives with its own code", async () => {

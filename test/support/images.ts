@@ -182,13 +182,13 @@ function configuration(options: ImageOptions, platform: Platform, diffIds: strin
   };
 }
 
-/** Snapshots are named after chains: the first layer's own digest, then each digest over the chain so far. */
+/** Snapshots are named after chains: the first after its layer, each further one after the chain so far and its own. */
 function* chainIds(diffIds: readonly string[]): Generator<[string, string]> {
   let chain = "";
   for (const [i, diffId] of diffIds.entries()) {
-    chain = i === 0 ? diffId : digestOf(`${chain} ${diffId}`);
     yield [diffId, `diff${i}`];
-    yield [chain, `chain${i}`];
+    chain = i === 0 ? diffId : digestOf(`${chain} ${diffId}`);
+    if (i > 0) yield [chain, `chain${i}`];
   }
 }
 

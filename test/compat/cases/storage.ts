@@ -1,0 +1,147 @@
+import type { CompatCase } from "../compat-case.ts";
+
+const hello = "sha256:5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
+const other = `sha256:${"0".repeat(64)}`;
+
+export const storageCases: readonly CompatCase[] = [
+  {
+    name: "content-is-ingested-read-and-removed",
+    lines: [
+      "ctr leases create --id l1",
+      "echo hello | ctr content ingest ref1",
+      "ctr content ls",
+      `ctr content get ${hello}`,
+      `ctr content label ${hello} a=1`,
+      "ctr content ls",
+      "ctr content ls labels.a==2",
+      "ctr content active",
+      `ctr content rm ${hello}`,
+      "ctr content ls",
+      "ctr leases rm l1",
+    ],
+  },
+  {
+    name: "content-checks-what-was-promised",
+    lines: [
+      `echo hello | ctr content ingest --expected-digest ${hello} --expected-size 6 ref1`,
+      `echo hullo | ctr content ingest --expected-digest ${hello} ref2`,
+      "ctr content ls -q",
+      `echo hullo | ctr content ingest --expected-digest ${other} ref3`,
+      "echo hello | ctr content ingest --expected-size 7 ref4",
+      "echo hello | ctr content ingest ''",
+    ],
+  },
+  {
+    name: "content-that-is-not-there",
+    lines: [
+      `ctr content get ${other}`,
+      `ctr content rm ${other}`,
+      `ctr content label ${other} a=1`,
+      "ctr content get sha256:none",
+    ],
+  },
+  {
+    name: "content-is-seen-in-its-namespace-only",
+    given: ["busybox"],
+    lines: [
+      "ctr content ls -q | wc -l",
+      "ctr -n other content ls -q | wc -l",
+      "ctr -n other i ls",
+      "ctr -n other snapshots ls",
+    ],
+  },
+  {
+    name: "snapshots-are-prepared-committed-and-viewed",
+    needs: ["overlayfs"],
+    lines: [
+      "ctr snapshots prepare base",
+      "ctr snapshots mounts mnt base | sed 's/snapshots.[0-9]*/N/g'",
+      "ctr snapshots ls",
+      "ctr snapshots commit base1 base",
+      "ctr snapshots prepare work base1",
+      "ctr snapshots view look base1",
+      "ctr snapshots ls # in any order",
+      "ctr snapshots tree",
+      "ctr snapshots info work",
+      "ctr snapshots label look a=1",
+      "ctr snapshots info look",
+      "ctr snapshots rm look",
+      "ctr snapshots rm work",
+      "ctr snapshots rm base1",
+      "ctr snapshots ls",
+    ],
+  },
+  {
+    name: "snapshots-refuse-what-cannot-be",
+    lines: [
+      "ctr snapshots prepare base",
+      "ctr snapshots prepare base",
+      "ctr snapshots prepare work none",
+      "ctr snapshots prepare work base",
+      "ctr snapshots commit base1 none",
+      "ctr snapshots commit base1 base",
+      "ctr snapshots prepare work base1",
+      "ctr snapshots rm base1",
+      "ctr snapshots rm none",
+      "ctr snapshots info none",
+      "ctr snapshots --snapshotter none ls",
+      "ctr snapshots rm work",
+      "ctr snapshots rm base1",
+    ],
+  },
+  {
+    name: "snapshots-know-what-they-use",
+    given: ["busybox"],
+    lines: [
+      "ctr c create $busybox c1",
+      "ctr snapshots usage c1 | awk '{ print $1, $NF }'",
+      "ctr run --rm $busybox c2 true",
+      "ctr snapshots ls # in any order",
+      "ctr snapshots tree",
+      "ctr c rm c1",
+    ],
+  },
+  {
+    name: "leases-hold-what-is-under-them",
+    lines: [
+      "ctr leases create --id l1 --expires 1h a=1",
+      "ctr leases ls | sed 's/expire=[^ ,]*/expire=TIME/'",
+      "ctr leases ls -q",
+      "ctr leases create --id l1",
+      "ctr leases rm l1",
+      "ctr leases rm l1",
+      "ctr leases ls",
+    ],
+  },
+  {
+    name: "namespaces-are-made-labelled-and-removed",
+    lines: [
+      "ctr namespaces ls",
+      "ctr namespaces create n1 a=1",
+      "ctr namespaces create n1",
+      "ctr namespaces ls",
+      "ctr namespaces label n1 b=2",
+      "ctr namespaces ls",
+      "ctr namespaces label n1 a=",
+      "ctr namespaces ls -q",
+      "ctr namespaces rm n1",
+      "ctr namespaces rm n1",
+      "ctr namespaces ls",
+    ],
+  },
+  {
+    name: "a-namespace-in-use-is-not-removed",
+    given: ["busybox"],
+    lines: [
+      "ctr namespaces ls",
+      "ctr namespaces rm $CONTAINERD_NAMESPACE",
+      "ctr i ls -q",
+      "ctr namespaces create 'a b'",
+      "ctr namespaces create -- -a",
+    ],
+  },
+  {
+    name: "what-needs-a-namespace-says-so",
+    lines: ["ctr -n '' i ls", "ctr -n '' c ls", "ctr -n '' content ls", "ctr -n 'a/b' i ls"],
+  },
+];

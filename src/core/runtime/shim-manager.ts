@@ -253,7 +253,11 @@ export class ShimManager implements AsyncDisposable {
       ctx.logger.warn("failed to clean up after shim disconnected", { id, error });
     }
     if (!this.records.delete(record)) return exit;
-    if (!record.deleted) await this.publishEnd(ctx, bundle, exit);
+    if (!record.deleted) {
+      await this.publishEnd(ctx, bundle, exit).catch((error: unknown) => {
+        ctx.logger.error("failed to publish the end of a task", { id, error });
+      });
+    }
     await record.close();
     if (exit) await deleteBundle(bundle, unmount);
     return exit;

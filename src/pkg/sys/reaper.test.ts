@@ -101,6 +101,16 @@ for (const mode of ["known", "all"] as const) {
     await assert.rejects(reaper.wait(10), (error) => isSyscallError(error, "ECHILD"));
   });
 
+  test(`${mode}: wait() takes no number that stands for any child`, async () => {
+    const children = new Children();
+    using reaper = children.reaper(mode);
+    children.end(10, { code: 3 });
+    for (const pid of [-1, 0, -10, Number.NaN, 1.5]) {
+      await assert.rejects(reaper.wait(pid), (error) => isSyscallError(error, "EINVAL"));
+    }
+    assert.deepEqual(children.zombies.get(10), { code: 3 });
+  });
+
   test(`${mode}: a wait that is given up leaves the exit to the next`, async () => {
     const children = new Children();
     children.alive.add(10);

@@ -97,14 +97,19 @@ export class Reaper implements Disposable {
   /**
    * How the process ended, once it has.
    *
-   * Rejects with `ECHILD` when it is no child of ours (and, in mode `all`, does not run: one that
-   * does may still be re-parented to us), with the signal's reason when that ends first, with
-   * `canceled` when the reaper is closed.
+   * Rejects with `EINVAL` for what is no pid, with `ECHILD` when it is no child of ours (and, in
+   * mode `all`, does not run: one that does may still be re-parented to us), with the signal's
+   * reason when that ends first, with `canceled` when the reaper is closed.
    */
   wait(pid: number, { signal, after = -1 }: WaitOptions = {}): Promise<ExitStatus> {
     const { promise, resolve, reject } = Promise.withResolvers<ExitStatus>();
     if (this.#closed) {
       reject(closedError());
+      return promise;
+    }
+    // Zero and below mean "any child" to the kernel, and pids come from files.
+    if (!Number.isSafeInteger(pid) || pid <= 0) {
+      reject(new SyscallError("EINVAL", "waitpid"));
       return promise;
     }
     if (signal?.aborted === true) {

@@ -1,4 +1,5 @@
 import { accessSync, constants, readdirSync } from "node:fs";
+import { resolve } from "node:path";
 
 import { AT, RLIMIT } from "#pkg/sys/constants.ts";
 import { errnoName, isErrnoName, SyscallError } from "#pkg/sys/errno.ts";
@@ -196,17 +197,19 @@ function countDescriptors(): number {
 
 /**
  * Through a shell that lowers its own limit: for when this process holds too many descriptors to
- * lower its own.
+ * lower its own. The program's argv[0] is its path then, since a shell cannot give another.
  */
 function spawnLowered(options: SpawnOptions, soft: number): { pid: number } {
+  // The shell would search PATH for a name without a slash.
+  const program = resolve(options.cwd ?? "", options.path);
   try {
-    accessSync(options.path, constants.X_OK);
+    accessSync(program, constants.X_OK);
   } catch (error) {
     const code = error instanceof Error && "code" in error ? String(error.code) : "EACCES";
     throw new SyscallError(isErrnoName(code) ? code : "EACCES", SYSCALL, options.path);
   }
   const script = 'ulimit -Sn "$0" && exec "$@"';
-  const argv = ["sh", "-c", script, String(soft), options.path, ...options.argv.slice(1)];
+  const argv = ["sh", "-c", script, String(soft), program, ...options.argv.slice(1)];
   return spawnRaw({ ...options, path: "/bin/sh", argv });
 }
 

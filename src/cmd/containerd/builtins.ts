@@ -1,10 +1,21 @@
 import type { Host } from "#cmd/containerd/host.ts";
 import type { AnyPlugin } from "#pkg/plugin/plugin.ts";
+import { localContent } from "#plugins/content/local/plugin.ts";
 import { exchange } from "#plugins/event/plugin.ts";
+import { gcScheduler } from "#plugins/gc/plugin.ts";
+import { leaseManager } from "#plugins/lease/plugin.ts";
+import { boltMetadata } from "#plugins/metadata/plugin.ts";
+import { shimManager, taskRuntime } from "#plugins/runtime/plugin.ts";
 import { grpcServer, ttrpcServer } from "#plugins/server/plugin.ts";
+import { containersGrpc, containersService } from "#plugins/services/containers/plugin.ts";
+import { contentGrpc, contentService } from "#plugins/services/content/plugin.ts";
 import { events } from "#plugins/services/events/plugin.ts";
 import { healthcheck } from "#plugins/services/health/plugin.ts";
+import { imagesGrpc, imagesService } from "#plugins/services/images/plugin.ts";
 import { introspectionGrpc, introspectionService } from "#plugins/services/introspection/plugin.ts";
+import { leasesGrpc } from "#plugins/services/leases/plugin.ts";
+import { namespacesGrpc, namespacesService } from "#plugins/services/namespaces/plugin.ts";
+import { tasksGrpc, tasksService } from "#plugins/services/tasks/plugin.ts";
 import { version } from "#plugins/services/version/plugin.ts";
 import { deprecations } from "#plugins/services/warning/plugin.ts";
 import { native } from "#plugins/snapshotter/native/plugin.ts";
@@ -13,9 +24,26 @@ import { overlayfs } from "#plugins/snapshotter/overlayfs/plugin.ts";
 /** Every plugin of the daemon. The order counts only among those that do not require each other. */
 export function builtins(host: Host): readonly AnyPlugin[] {
   return [
+    localContent,
     exchange,
     native,
     overlayfs,
+    boltMetadata,
+    gcScheduler,
+    leaseManager,
+    containersService,
+    contentService,
+    imagesService,
+    namespacesService,
+    shimManager(host),
+    taskRuntime,
+    tasksService,
+    tasksGrpc,
+    containersGrpc,
+    contentGrpc,
+    imagesGrpc,
+    leasesGrpc,
+    namespacesGrpc,
     deprecations,
     introspectionService,
     events,

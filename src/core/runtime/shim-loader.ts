@@ -13,15 +13,13 @@ import {
   writeBundleFile,
 } from "#core/runtime/bundle.ts";
 import type { ShimCommand } from "#core/runtime/shim-command.ts";
-import { cleanupTimeoutMs, type ShimManager } from "#core/runtime/shim-manager.ts";
+import type { ShimManager } from "#core/runtime/shim-manager.ts";
 import type { ShimRecord } from "#core/runtime/shim-record.ts";
 import type { SupervisorGroup } from "#core/runtime/supervisor.ts";
 import { defaultGroup, groupOf } from "#core/runtime/supervisor-pool.ts";
 import type { Context } from "#pkg/context.ts";
 import { hasCode, isErrno, isNotFound } from "#pkg/errors.ts";
 
-/** io.containerd.timeout.shim.load of upstream: one budget for each bundle, whatever its shim does. */
-const loadTimeoutMs = 5_000;
 /** Bundles looked at side by side; a mute shim holds up one of them. */
 const parallelMax = 16;
 const SIGKILL = 9;
@@ -47,7 +45,8 @@ export async function loadShims(ctx: Context, manager: ShimManager): Promise<voi
 
 /** Never throws: one broken bundle must not keep the daemon from starting. What is not understood stays as it is. */
 async function load(ctx: Context, manager: ShimManager, bundle: Bundle): Promise<void> {
-  const bounded = ctx.withLogger(ctx.logger.with({ id: bundle.id })).withTimeout(loadTimeoutMs);
+  const { timeouts } = manager.options;
+  const bounded = ctx.withLogger(ctx.logger.with({ id: bundle.id })).withTimeout(timeouts.load);
   try {
     await loadBundle(bounded, manager, bundle);
   } catch (error) {
@@ -108,7 +107,7 @@ async function loadBinary(
     return await reconnect(ctx, manager, bundle, { bootstrap: shim.bootstrap, command });
   } catch (error) {
     ctx.logger.warn("unable to load shim", { error });
-    const late = ctx.detached({ timeoutMs: cleanupTimeoutMs });
+    const late = ctx.detached({ timeoutMs: manager.options.timeouts.cleanup });
     const exit = await command.delete(late, bundle).catch((problem: unknown) => {
       ctx.logger.warn("failed to clean up after shim", { error: problem });
       return undefined;
@@ -175,7 +174,12 @@ async function settle(
   }
   if (hasTask && container) return;
   ctx.logger.info(hasTask ? "ending task without container" : "cleaning leaked shim process");
-  await end(ctx.detached({ timeoutMs: cleanupTimeoutMs }), manager, record, hasTask);
+  await end(
+    ctx.detached({ timeoutMs: manager.options.timeouts.cleanup }),
+    manager,
+    record,
+    hasTask,
+  );
 }
 
 async function end(

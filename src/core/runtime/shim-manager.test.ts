@@ -21,7 +21,7 @@ import type {
 } from "#core/runtime/program.ts";
 import { dialShim } from "#core/runtime/shim-connection.ts";
 import { loadShims } from "#core/runtime/shim-loader.ts";
-import { ShimManager } from "#core/runtime/shim-manager.ts";
+import { defaultShimTimeouts, ShimManager } from "#core/runtime/shim-manager.ts";
 import { ShimTaskRuntime } from "#core/runtime/task-runtime.ts";
 import { Context } from "#pkg/context.ts";
 import { CodedError, codeOf, notFound } from "#pkg/errors.ts";
@@ -193,6 +193,7 @@ async function bench(): Promise<Bench> {
         if (!existsSync(path)) execFileSync("mkfifo", [path]);
       },
       logSink: () => {},
+      timeouts: defaultShimTimeouts,
     });
   let manager = make();
   return {

@@ -38,11 +38,18 @@ export interface ShimManagerOptions {
   readonly unmount: Unmount;
   readonly mkfifo: (path: string, mode: number) => void;
   readonly logSink: LogSink;
+  readonly timeouts: ShimTimeouts;
 }
 
-/** io.containerd.timeout.shim.cleanup and .shutdown of upstream. */
-export const cleanupTimeoutMs = 5_000;
-export const shutdownTimeoutMs = 3_000;
+/** io.containerd.timeout.shim.* of upstream, in milliseconds. */
+export interface ShimTimeouts {
+  /** One budget for each bundle at the daemon's start, whatever its shim does. */
+  readonly load: number;
+  readonly cleanup: number;
+  readonly shutdown: number;
+}
+
+export const defaultShimTimeouts: ShimTimeouts = { load: 5_000, cleanup: 5_000, shutdown: 3_000 };
 
 /**
  * Starts shims, keeps what it knows of them and cleans up after those that die.
@@ -199,7 +206,7 @@ export class ShimManager implements AsyncDisposable {
     try {
       await writeBootstrap(bundle, record.link.bootstrap);
     } catch (error) {
-      await record.link.shutdown(ctx.detached({ timeoutMs: shutdownTimeoutMs }));
+      await record.link.shutdown(ctx.detached({ timeoutMs: this.options.timeouts.shutdown }));
       await record.close();
       throw error;
     }
@@ -233,7 +240,7 @@ export class ShimManager implements AsyncDisposable {
     } catch (error) {
       // It serves where nobody can reach it.
       await command
-        .delete(ctx.detached({ timeoutMs: cleanupTimeoutMs }), bundle)
+        .delete(ctx.detached({ timeoutMs: this.options.timeouts.cleanup }), bundle)
         .catch((problem: unknown) => {
           ctx.logger.warn("failed to clean up shim", { id: bundle.id, error: problem });
         });
@@ -243,7 +250,9 @@ export class ShimManager implements AsyncDisposable {
 
   async #cleanUp(record: ShimRecord): Promise<ProcessExit | undefined> {
     const { lifetime, unmount } = this.options;
-    const ctx = lifetime.withNamespace(record.namespace).detached({ timeoutMs: cleanupTimeoutMs });
+    const ctx = lifetime
+      .withNamespace(record.namespace)
+      .detached({ timeoutMs: this.options.timeouts.cleanup });
     const { id, bundle } = record;
     ctx.logger.info("cleaning up after shim disconnected", { id });
     let exit: ProcessExit | undefined;
@@ -279,7 +288,7 @@ export class ShimManager implements AsyncDisposable {
     for (const record of this.#usersOf(supervisor)) {
       const ctx = this.options.lifetime
         .withNamespace(record.namespace)
-        .withTimeout(cleanupTimeoutMs);
+        .withTimeout(this.options.timeouts.cleanup);
       try {
         await record.link.ask(ctx, (tasks) => tasks.state(ctx, { id: record.id, execId: "" }));
       } catch (error) {

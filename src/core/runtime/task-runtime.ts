@@ -1,10 +1,6 @@
 import { type Bundle, createBundle, deleteBundle } from "#core/runtime/bundle.ts";
 import type { CreateTaskOptions, ProcessExit, Task, TaskRuntime } from "#core/runtime/runtime.ts";
-import {
-  type ShimManager,
-  cleanupTimeoutMs,
-  shutdownTimeoutMs,
-} from "#core/runtime/shim-manager.ts";
+import type { ShimManager } from "#core/runtime/shim-manager.ts";
 import type { ShimRecord } from "#core/runtime/shim-record.ts";
 import { deleteInShim, ShimTask } from "#core/runtime/shim-task.ts";
 import type { ShimCreateRequest } from "#core/runtime/task-proxy.ts";
@@ -84,7 +80,7 @@ export class ShimTaskRuntime implements TaskRuntime {
   async #shutDown(ctx: Context, record: ShimRecord): Promise<void> {
     record.phase = "ending";
     try {
-      await record.link.shutdown(ctx.withTimeout(shutdownTimeoutMs));
+      await record.link.shutdown(ctx.withTimeout(this.#manager.options.timeouts.shutdown));
     } catch (error) {
       record.phase = "live";
       throw wrap("failed to delete task: failed to invoke shutdown", error);
@@ -135,7 +131,7 @@ export class ShimTaskRuntime implements TaskRuntime {
    * middle; hence the delete, by force where the shim does not answer.
    */
   async #endFailed(ctx: Context, record: ShimRecord): Promise<void> {
-    const own = ctx.detached({ timeoutMs: cleanupTimeoutMs });
+    const own = ctx.detached({ timeoutMs: this.#manager.options.timeouts.cleanup });
     const process = { id: record.id, execId: "" };
     let isClean = record.link.rollsBack;
     try {
@@ -150,7 +146,7 @@ export class ShimTaskRuntime implements TaskRuntime {
       isClean = false;
     }
     if (!isClean) {
-      const late = ctx.detached({ timeoutMs: cleanupTimeoutMs });
+      const late = ctx.detached({ timeoutMs: this.#manager.options.timeouts.cleanup });
       await record.command.delete(late, record.bundle).catch((error: unknown) => {
         late.logger.error("failed to clean up shim", { id: record.id, error });
       });

@@ -5,7 +5,7 @@ import { bundleUnmount } from "#core/runtime/bundle-mounts.ts";
 import { dialShim } from "#core/runtime/shim-connection.ts";
 import { loadShims } from "#core/runtime/shim-loader.ts";
 import type { LogSink } from "#core/runtime/shim-log.ts";
-import { ShimManager } from "#core/runtime/shim-manager.ts";
+import { defaultShimTimeouts, ShimManager, type ShimTimeouts } from "#core/runtime/shim-manager.ts";
 import { SpawnedPrograms } from "#core/runtime/spawned-programs.ts";
 import { ShimTaskRuntime } from "#core/runtime/task-runtime.ts";
 import { invalidArgument } from "#pkg/errors.ts";
@@ -41,6 +41,8 @@ const socketDirLengthMax = 42;
 const defaultSocketDir = "/run/containerd/s";
 const taskUri = "io.containerd.runtime.v2.task";
 
+const timeoutName = (what: keyof ShimTimeouts): string => `io.containerd.timeout.shim.${what}`;
+
 const managerConfig = pluginConfig(
   v.object({ env: v.array(v.string()), socket_dir: v.string() }),
   { env: [], socket_dir: "" },
@@ -53,7 +55,12 @@ export function shimManager(host: RuntimeHost) {
     id: "manager",
     requires: { metadata: one(MetadataPlugin), events: one(EventPlugin) },
     config: managerConfig,
-    async init({ ctx, needs, config, rootDir, stateDir, grpcAddress, ttrpcAddress }) {
+    timeouts: {
+      [timeoutName("load")]: defaultShimTimeouts.load,
+      [timeoutName("cleanup")]: defaultShimTimeouts.cleanup,
+      [timeoutName("shutdown")]: defaultShimTimeouts.shutdown,
+    },
+    async init({ ctx, needs, config, rootDir, stateDir, grpcAddress, ttrpcAddress, timeoutMs }) {
       const state = dirname(stateDir);
       return new ShimManager({
         lifetime: ctx,
@@ -77,6 +84,11 @@ export function shimManager(host: RuntimeHost) {
         unmount: bundleUnmount(host.sys),
         mkfifo: (path, mode) => host.sys.mkfifo(path, mode),
         logSink: host.logSink,
+        timeouts: {
+          load: timeoutMs(timeoutName("load")),
+          cleanup: timeoutMs(timeoutName("cleanup")),
+          shutdown: timeoutMs(timeoutName("shutdown")),
+        },
       });
     },
   });

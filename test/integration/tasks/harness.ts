@@ -13,7 +13,7 @@ import type { Publisher } from "#core/events/events.ts";
 import { bundleUnmount } from "#core/runtime/bundle-mounts.ts";
 import { dialShim } from "#core/runtime/shim-connection.ts";
 import { loadShims } from "#core/runtime/shim-loader.ts";
-import { ShimManager } from "#core/runtime/shim-manager.ts";
+import { defaultShimTimeouts, ShimManager } from "#core/runtime/shim-manager.ts";
 import { SpawnedPrograms } from "#core/runtime/spawned-programs.ts";
 import { ShimTaskRuntime } from "#core/runtime/task-runtime.ts";
 import type { Any } from "#pkg/any.ts";
@@ -128,10 +128,14 @@ class InProcessDaemon implements TaskDaemon {
         unmount: bundleUnmount(linux),
         mkfifo: (file, mode) => linux.mkfifo(file, mode),
         logSink: (chunk) => this.log.push(`shim: ${Buffer.from(chunk).toString("utf8")}`),
+        timeouts: defaultShimTimeouts,
       }),
     );
     await loadShims(lifetime, manager);
-    const local = new LocalTasks(manager.options.containers, new ShimTaskRuntime(manager));
+    const local = new LocalTasks({
+      containers: manager.options.containers,
+      runtime: new ShimTaskRuntime(manager),
+    });
     const server = resources.use(new TtrpcServer({ services: [tasksService(local)] }));
     const path = join(this.#dir, "tasks.sock");
     await server.listen(path, { mode: 0o600 });

@@ -27,17 +27,23 @@ export interface TaskMetric {
   readonly data: Any;
 }
 
-/** io.containerd.timeout.task.state of upstream. */
-const stateTimeoutMs = 2_000;
+/** For io.containerd.timeout.task.state, how long one shim's answer about a task may take. */
+export const defaultStateTimeoutMs = 2_000;
 
 /** Tasks of containers on record. Clients match the words of the errors: they are upstream's. */
 export class LocalTasks {
   readonly #containers: Pick<ContainerStore, "get">;
   readonly #runtime: TaskRuntime;
+  readonly #stateTimeoutMs: number;
 
-  constructor(containers: Pick<ContainerStore, "get">, runtime: TaskRuntime) {
-    this.#containers = containers;
-    this.#runtime = runtime;
+  constructor(options: {
+    readonly containers: Pick<ContainerStore, "get">;
+    readonly runtime: TaskRuntime;
+    readonly stateTimeoutMs?: number;
+  }) {
+    this.#containers = options.containers;
+    this.#runtime = options.runtime;
+    this.#stateTimeoutMs = options.stateTimeoutMs ?? defaultStateTimeoutMs;
   }
 
   async create(ctx: Context, id: string, request: NewTask): Promise<number> {
@@ -77,7 +83,7 @@ export class LocalTasks {
   }
 
   async state(ctx: Context, id: string, execId: string): Promise<ProcessState> {
-    return stateOf(ctx, await this.task(ctx, id), execId);
+    return stateOf(this.#bounded(ctx), await this.task(ctx, id), execId);
   }
 
   /** Tasks whose shims answer; the others are left out, and logged where that is no race with a deletion. */
@@ -86,7 +92,7 @@ export class LocalTasks {
     const states = await Promise.all(
       tasks.map(async (task) => {
         try {
-          return await stateOf(ctx, task, "");
+          return await stateOf(this.#bounded(ctx), task, "");
         } catch (error) {
           ctx.throwIfEnded();
           if (!isNotFound(error)) {
@@ -97,6 +103,10 @@ export class LocalTasks {
       }),
     );
     return states.filter((state) => state !== undefined);
+  }
+
+  #bounded(ctx: Context): Context {
+    return ctx.withTimeout(this.#stateTimeoutMs);
   }
 
   /** Of the tasks that match one of the filters over `id` and `namespace`. */
@@ -126,11 +136,10 @@ export function assertSupported(request: {
 }
 
 async function stateOf(ctx: Context, task: Task, execId: string): Promise<ProcessState> {
-  const bounded = ctx.withTimeout(stateTimeoutMs);
   try {
-    return await task.state(bounded, execId);
+    return await task.state(ctx, execId);
   } catch (error) {
-    bounded.throwIfEnded();
+    ctx.throwIfEnded();
     const isTold = ["not-found", "unavailable", "deadline-exceeded"] as const;
     if (isTold.some((code) => hasCode(error, code))) throw error;
     ctx.logger.error(`get state for ${task.id}`, { error });

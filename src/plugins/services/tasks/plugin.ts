@@ -3,8 +3,10 @@ import { pluginConfig } from "#pkg/plugin/config.ts";
 import { definePlugin } from "#pkg/plugin/plugin.ts";
 import { byId, one } from "#pkg/plugin/requirement.ts";
 import { GrpcPlugin, MetadataPlugin, RuntimePlugin, ServicePlugin } from "#plugins/types.ts";
-import { LocalTasks } from "./local.ts";
+import { defaultStateTimeoutMs, LocalTasks } from "./local.ts";
 import { tasksService as serviceOf } from "./service.ts";
+
+const stateTimeout = "io.containerd.timeout.task.state";
 
 export const tasksService = definePlugin({
   type: ServicePlugin,
@@ -14,12 +16,15 @@ export const tasksService = definePlugin({
     blockio_config_file: "",
     rdt_config_file: "",
   }),
-  async init({ ctx, needs, config }) {
+  timeouts: { [stateTimeout]: defaultStateTimeoutMs },
+  async init({ ctx, needs, config, timeoutMs }) {
     for (const [key, path] of Object.entries(config)) {
       if (path !== "")
         ctx.logger.warn(`${key} is set, which this daemon cannot apply yet`, { path });
     }
-    return serviceOf(new LocalTasks(needs.metadata.containers, needs.runtime));
+    const { containers } = needs.metadata;
+    const stateTimeoutMs = timeoutMs(stateTimeout);
+    return serviceOf(new LocalTasks({ containers, runtime: needs.runtime, stateTimeoutMs }));
   },
 });
 

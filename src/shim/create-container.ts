@@ -15,7 +15,7 @@ import type { Stdio } from "./stdio.ts";
 import { removeTaskRecord, writeTaskRecord } from "./task-record.ts";
 
 /** Where runc's states of all namespaces lie when the client does not say. */
-const defaultRuntimeRoot = "/run/containerd/runc";
+export const defaultRuntimeRoot = "/run/containerd/runc";
 
 export interface CreateRequest {
   readonly id: string;

@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { chmodSync, lstatSync, mkdirSync, unlinkSync } from "node:fs";
+import { chmodSync, fstatSync, lstatSync, mkdirSync, unlinkSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -83,20 +83,30 @@ export async function answers(path: string): Promise<boolean> {
   }
 }
 
+/** Holds the lock until disposed, which removes the file: it must not outlive what it protects. */
 async function lockFile(sys: Syscalls, path: string): Promise<Disposable> {
-  const fd = sys.openat(AT.FDCWD, path, O.CREAT | O.RDWR, 0o600);
   for (let waitedMs = 0; waitedMs < lockTimeoutMs; waitedMs += lockPollMs) {
-    try {
-      sys.flock(fd, LOCK.EX | LOCK.NB);
-      return { [Symbol.dispose]: () => sys.close(fd) };
-    } catch (error) {
-      if (!isErrno(error, "EAGAIN")) {
-        sys.close(fd);
-        throw error;
-      }
-    }
+    const lock = tryLock(sys, path);
+    if (lock) return lock;
     await sleep(lockPollMs);
   }
-  sys.close(fd);
   throw new CodedError("deadline-exceeded", `${path} is held by another process`);
+}
+
+function tryLock(sys: Syscalls, path: string): Disposable | undefined {
+  const fd = sys.openat(AT.FDCWD, path, O.CREAT | O.RDWR, 0o600);
+  using undo = new DisposableStack();
+  undo.defer(() => sys.close(fd));
+  try {
+    sys.flock(fd, LOCK.EX | LOCK.NB);
+  } catch (error) {
+    if (isErrno(error, "EAGAIN")) return undefined;
+    throw error;
+  }
+  // The holder before may have removed the file between our opening and our locking it.
+  const named = lstatSync(path, { throwIfNoEntry: false });
+  if (named?.ino !== fstatSync(fd).ino) return undefined;
+  const held = undo.move();
+  held.defer(() => unlinkSync(path));
+  return held;
 }

@@ -53,17 +53,17 @@ export class RuntimeProbe {
   async choose(options: RuncOptions, spec: BundleSpec): Promise<Choice> {
     const asked = options.binaryName;
     if (asked !== "") {
-      const capabilities = await this.capabilities(await this.#lookUp(asked));
+      const capabilities = await this.capabilities(await lookUp(asked, this.#searchPath));
       return { path: capabilities.path, name: asked, specVersion: lowered(capabilities, spec) };
     }
-    const crun = await this.#tryLookUp("crun");
+    const crun = await tryLookUp("crun", this.#searchPath);
     if (crun !== undefined) {
       const capabilities = await this.capabilities(crun);
       if (suits(capabilities, options, spec)) {
         return { path: crun, name: "crun", specVersion: lowered(capabilities, spec) };
       }
     }
-    return { path: await this.#lookUp("runc"), name: "runc", specVersion: undefined };
+    return { path: await lookUp("runc", this.#searchPath), name: "runc", specVersion: undefined };
   }
 
   async capabilities(path: string): Promise<Capabilities> {
@@ -123,28 +123,29 @@ export class RuntimeProbe {
       await rm(bundle, { recursive: true, force: true });
     }
   }
+}
 
-  async #lookUp(name: string): Promise<string> {
-    const path = await this.#tryLookUp(name);
-    if (path !== undefined) return path;
-    const why = name.includes("/")
-      ? "no such file or directory"
-      : "executable file not found in $PATH";
-    throw new CodedError("unknown", `exec: ${JSON.stringify(name)}: ${why}`);
-  }
+/** The path of a program. Throws with Go's words when there is none. */
+export async function lookUp(name: string, searchPath: string): Promise<string> {
+  const path = await tryLookUp(name, searchPath);
+  if (path !== undefined) return path;
+  const why = name.includes("/")
+    ? "no such file or directory"
+    : "executable file not found in $PATH";
+  throw new CodedError("unknown", `exec: ${JSON.stringify(name)}: ${why}`);
+}
 
-  async #tryLookUp(name: string): Promise<string | undefined> {
-    const candidates = name.includes("/")
-      ? [name]
-      : this.#searchPath
-          .split(":")
-          .filter(isAbsolute)
-          .map((directory) => join(directory, name));
-    for (const candidate of candidates) {
-      if (await isExecutable(candidate)) return candidate;
-    }
-    return undefined;
+async function tryLookUp(name: string, searchPath: string): Promise<string | undefined> {
+  const candidates = name.includes("/")
+    ? [name]
+    : searchPath
+        .split(":")
+        .filter(isAbsolute)
+        .map((directory) => join(directory, name));
+  for (const candidate of candidates) {
+    if (await isExecutable(candidate)) return candidate;
   }
+  return undefined;
 }
 
 function suits(crun: Capabilities, options: RuncOptions, spec: BundleSpec): boolean {

@@ -1,5 +1,6 @@
-import { messageOf } from "#pkg/errors.ts";
-import { parseFlags } from "./flags.ts";
+import { basename } from "node:path";
+import { CodedError, messageOf } from "#pkg/errors.ts";
+import { type Flags, parseFlags } from "./flags.ts";
 import { stderrLogger } from "./log.ts";
 
 const name = "io.containerd.runc.v2";
@@ -7,12 +8,50 @@ const name = "io.containerd.runc.v2";
 async function main(): Promise<void> {
   const flags = parseFlags(process.argv.slice(2));
   const logger = stderrLogger({ debug: flags.debug }, { runtime: name });
+  if (flags.version) {
+    const { versionText } = await import("./version.ts");
+    process.stdout.write(versionText("containerd-shim-runc-v2"));
+    return;
+  }
+  // Each command loads only what it needs: `start` is waited for by whoever runs a container.
+  if (flags.info) {
+    const { info } = await import("./info.ts");
+    await info(name, logger);
+    return;
+  }
+  assertTask(flags);
   switch (flags.action) {
-    case "supervise":
-      await (await import("./supervise.ts")).supervise(flags, logger);
+    case "start": {
+      const { start } = await import("./start.ts");
+      await start(flags);
       return;
+    }
+    case "delete": {
+      const { deleteBundle } = await import("./delete.ts");
+      await deleteBundle(flags, logger);
+      return;
+    }
+    case "supervise": {
+      const { supervise } = await import("./supervise.ts");
+      await supervise(flags, logger);
+      return;
+    }
     default:
-      throw new Error(`unknown action ${JSON.stringify(flags.action)}`);
+      throw new CodedError(
+        "invalid-argument",
+        `action ${JSON.stringify(flags.action)} is none of start, delete, supervise`,
+      );
+  }
+}
+
+function assertTask(flags: Flags): void {
+  if (flags.namespace === "")
+    throw new CodedError("invalid-argument", "shim namespace cannot be empty");
+  if (flags.id === "" || flags.id !== basename(flags.id)) {
+    throw new CodedError(
+      "invalid-argument",
+      `-id ${JSON.stringify(flags.id)} is no name of a task`,
+    );
   }
 }
 

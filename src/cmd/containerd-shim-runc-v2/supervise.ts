@@ -5,10 +5,10 @@ import { linux } from "#pkg/sys/linux.ts";
 import { spawnProcess } from "#pkg/sys/spawn.ts";
 import { serveGroup } from "#shim/serve.ts";
 import { defaultSocketDir, socketAddress } from "#shim/socket-address.ts";
+import { childEnv, nofileSoft, searchPath } from "./children.ts";
 import type { Flags } from "./flags.ts";
-import { joinGroup } from "./join.ts";
+import { joinGroup } from "./group-proxy.ts";
 
-const defaultSearchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const oomScoreMax = 1000;
 
 /**
@@ -20,8 +20,6 @@ const oomScoreMax = 1000;
  */
 export async function supervise(flags: Flags, logger: Logger): Promise<void> {
   const { namespace, id: group, address: daemonAddress } = flags;
-  if (namespace === "") throw new CodedError("invalid-argument", "shim namespace cannot be empty");
-  if (group === "") throw new CodedError("invalid-argument", "-id is required: the group's name");
   const eventsPath = process.env["TTRPC_ADDRESS"] ?? "";
   if (eventsPath === "") throw new CodedError("invalid-argument", "TTRPC_ADDRESS is not set");
   const socketDir = flags.socketDir === "" ? defaultSocketDir : flags.socketDir;
@@ -38,7 +36,7 @@ export async function supervise(flags: Flags, logger: Logger): Promise<void> {
     address,
     eventsPath,
     env: childEnv(),
-    searchPath: process.env["PATH"] ?? defaultSearchPath,
+    searchPath: searchPath(),
     nofileSoft: nofileSoft(),
     stateDir: flags.state === "" ? undefined : flags.state,
     signal: exitSignal(),
@@ -53,22 +51,6 @@ function announce(address: string, pid: number): void {
   const none = openSync("/dev/null", "w");
   linux.dup3(none, 1);
   closeSync(none);
-}
-
-// NOTIFY_SOCKET would make runc wait for the container to speak systemd's protocol.
-function childEnv(): Record<string, string> {
-  const kept = Object.entries(process.env).filter(
-    (entry): entry is [string, string] =>
-      entry[1] !== undefined &&
-      entry[0] !== "NOTIFY_SOCKET" &&
-      entry[0] !== "CONTAINERD_NOFILE_SOFT",
-  );
-  return Object.fromEntries(kept);
-}
-
-function nofileSoft(): number | undefined {
-  const soft = Number(process.env["CONTAINERD_NOFILE_SOFT"]);
-  return Number.isSafeInteger(soft) && soft > 0 ? soft : undefined;
 }
 
 function exitSignal(): AbortSignal {

@@ -17,12 +17,18 @@ export interface BundleOptions {
 /** A bundle whose container runs busybox's shell. */
 export function makeBundle(room: Room, id: string, options: BundleOptions = {}): string {
   const bundle = join(room.dir, "state", id);
-  for (const path of ["bin", "proc", "dev", "tmp", "etc"]) {
-    mkdirSync(join(bundle, "rootfs", path), { recursive: true });
-  }
-  installBusybox(room, join(bundle, "rootfs/bin"));
+  makeRootfs(room, join(bundle, "rootfs"));
   writeFileSync(join(bundle, "config.json"), JSON.stringify(specOf(room, id, options)));
   return bundle;
+}
+
+/** Busybox and the directories that a runtime mounts on. */
+export function makeRootfs(room: Room, rootfs: string): string {
+  for (const path of ["bin", "proc", "dev", "tmp", "etc", "sys", "run"]) {
+    mkdirSync(join(rootfs, path), { recursive: true });
+  }
+  installBusybox(room, join(rootfs, "bin"));
+  return rootfs;
 }
 
 function installBusybox(room: Room, directory: string): void {

@@ -1,3 +1,4 @@
+import { flushCompileCache } from "node:module";
 import { startDaemon } from "#cmd/containerd/daemon.ts";
 import { handleFailures } from "#cmd/containerd/failures.ts";
 import type { Flags } from "#cmd/containerd/flags.ts";
@@ -43,6 +44,7 @@ export async function runDaemon(flags: Flags): Promise<number> {
       startedMs: 0,
     });
     running.graph = daemon.graph;
+    flushCompileCache();
     await ended(stop.signal);
     return await stopInTime(daemon, daemon.graph, log);
   } catch (error) {

@@ -1,0 +1,66 @@
+import { Command } from "commander";
+import { defaults } from "#cmd/containerd/config/config.ts";
+import type { Flags } from "#cmd/containerd/flags.ts";
+
+interface Options {
+  readonly config: string;
+  readonly logLevel?: string;
+  readonly address?: string;
+  readonly root?: string;
+  readonly state?: string;
+  readonly version?: true;
+}
+
+// What a command needs is loaded when it runs: the version should not wait for the daemon's modules.
+
+async function printVersion(): Promise<void> {
+  const { product, readRevision } = await import("#pkg/version.ts");
+  const { projectDir } = await import("#cmd/containerd/project.ts");
+  const revision = await readRevision(projectDir);
+  console.log(`${product.name} ${product.package} ${product.version} ${revision}`);
+}
+
+async function printConfig(which: "default" | "effective", flags: Flags): Promise<void> {
+  const { configText } = await import("#cmd/containerd/config-command.ts");
+  process.stdout.write(await configText(which, flags));
+}
+
+/** What `containerd` takes on its command line. */
+export function commandLine(): Command {
+  const program = new Command("containerd");
+  const flags = (): Flags => {
+    const options = program.opts<Options>();
+    return { ...options, configGiven: program.getOptionValueSource("config") === "cli" };
+  };
+  program
+    .description("high performance container runtime")
+    .option("-c, --config <file>", "Path to the configuration file", defaults.configFile)
+    .option(
+      "-l, --log-level <level>",
+      "Set the logging level [trace, debug, info, warn, error, fatal, panic]",
+    )
+    .option("-a, --address <path>", "Address for containerd's GRPC server")
+    .option("--root <dir>", "containerd root directory")
+    .option("--state <dir>", "containerd state directory")
+    .option("-v, --version", "Print the version")
+    .helpOption("-h, --help", "Show help")
+    .action(async () => {
+      if (program.opts<Options>().version) return printVersion();
+      const { runDaemon } = await import("#cmd/containerd/run.ts");
+      process.exit(await runDaemon(flags()));
+    });
+  const config = program.command("config").description("Information on the containerd config");
+  config
+    .command("default")
+    .description("See the output of the default config")
+    .action(() => printConfig("default", flags()));
+  config
+    .command("dump")
+    .description("See the output of the final main config with imported in subconfig files")
+    .action(() => printConfig("effective", flags()));
+  config
+    .command("migrate")
+    .description("Migrate the current configuration file to the latest version")
+    .action(() => printConfig("effective", flags()));
+  return program;
+}

@@ -117,7 +117,9 @@ export function wireSuite(
       await assert.rejects(t.client.unary(background.withTimeout(50), {}), {
         code: "deadline-exceeded",
       });
-      assert.equal(codeOf(await ended.promise), "deadline-exceeded");
+      const code = codeOf(await ended.promise);
+      // The caller's own clock may cancel before the server's strikes.
+      assert.ok(code === "deadline-exceeded" || (traits.cancels && code === "canceled"), code);
     });
 
     test("gives up when the caller cancels", async () => {

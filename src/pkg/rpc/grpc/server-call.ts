@@ -114,10 +114,11 @@ class Answer {
    * Ends a stream whose client goes on sending.
    *
    * Clients end it themselves when they see the status. A reset right behind the status would overtake it where the
-   * socket is full, so it waits.
+   * socket is full, so it waits. What comes until then is thrown away: a stream closes only once it is read empty.
    */
   #release(): void {
     const stream = this.#stream;
+    stream.removeAllListeners("readable");
     stream.resume();
     if (stream.readableEnded) return;
     const timer = setTimeout(() => stream.close(NO_ERROR), LINGER_MS).unref();

@@ -168,6 +168,31 @@ describe("GrpcServer answers a request that is not as it should be", () => {
     });
   }
 
+  test("a client that goes on sending, whose words are thrown away", async () => {
+    await using t = await startServer({
+      async *both(_ctx, requests) {
+        for await (const { count } of requests) {
+          yield { count };
+          return;
+        }
+      },
+    });
+    using client = session(t.path);
+    const stream = client.request({
+      ":method": "POST",
+      ":path": "/test.rpc.v1.Echo/Both",
+      "content-type": "application/grpc",
+    });
+    stream.resume();
+    stream.write(message(countOne));
+    const [trailers] = (await once(stream, "trailers")) as [Record<string, string>];
+    assert.equal(trailers["grpc-status"], "0");
+    // More than any window lets through unread.
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    stream.write(Buffer.alloc(8 << 20), () => resolve(stream.closed));
+    assert.equal(await promise, false, "cut off before all was sent");
+  });
+
   test("application/grpc+proto and gzip are taken", async () => {
     await using t = await startServer();
     const headers = { "content-type": "application/grpc+proto", "grpc-encoding": "gzip" };

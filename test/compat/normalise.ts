@@ -24,6 +24,7 @@ const patterns: readonly (readonly [RegExp, string])[] = [
   [/^elapsed: .*$/gm, "elapsed: DURATION total: SIZE (SPEED)"],
   [/^done: [\d.]+[mµ]?s/gm, "done: DURATION"],
   [/("pid":|"Pid": ?)\d+/g, "$1PID"],
+  [/^( *Revision:) +[0-9a-f]{40}$/gm, "$1 REVISION"],
   [/\bextract-\d+-\S{4}\b/g, "extract-RANDOM"],
   [/\/fifo\/\d+\//g, "/fifo/RANDOM/"],
   [/\/snapshots\/\d+\//g, "/snapshots/N/"],

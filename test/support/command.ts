@@ -14,6 +14,8 @@ export interface RunOptions {
   readonly stdin?: string | Uint8Array;
   /** A command that has not ended by then is killed, and the promise rejects. */
   readonly timeoutMs?: number;
+  /** Its output goes where this process's own goes, and is not returned. */
+  readonly passOutput?: boolean;
 }
 
 const signalNumbers: Readonly<Record<string, number>> = { SIGKILL: 9, SIGTERM: 15, SIGPIPE: 13 };
@@ -23,17 +25,18 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
   const [file, ...args] = argv;
   assert.ok(file !== undefined, "run: empty command");
   const { promise, resolve, reject } = Promise.withResolvers<Output>();
+  const out = options.passOutput ? "inherit" : "pipe";
   const child = spawn(file, args, {
-    stdio: ["pipe", "pipe", "pipe"],
+    stdio: ["pipe", out, out],
     ...(options.env && { env: options.env }),
     ...(options.cwd !== undefined && { cwd: options.cwd }),
   });
   const output = { stdout: "", stderr: "" };
-  child.stdout.setEncoding("utf8").on("data", (text: string) => (output.stdout += text));
-  child.stderr.setEncoding("utf8").on("data", (text: string) => (output.stderr += text));
+  child.stdout?.setEncoding("utf8").on("data", (text: string) => (output.stdout += text));
+  child.stderr?.setEncoding("utf8").on("data", (text: string) => (output.stderr += text));
   // A command that ends without reading its input is not at fault.
-  child.stdin.on("error", () => undefined);
-  child.stdin.end(options.stdin ?? "");
+  child.stdin?.on("error", () => undefined);
+  child.stdin?.end(options.stdin ?? "");
   const timeoutMs = options.timeoutMs ?? 60_000;
   const timer = setTimeout(() => {
     child.kill("SIGKILL");

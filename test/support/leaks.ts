@@ -1,4 +1,4 @@
-import { readFile, readdir, rmdir, writeFile } from "node:fs/promises";
+import { readFile, readdir, rm, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { isErrno } from "#pkg/errors.ts";
 import { run } from "#test/support/command.ts";
@@ -50,13 +50,14 @@ async function leaksNow(baseline: Baseline): Promise<string[]> {
     ...(await mountsOf(baseline)).map((path) => `mount ${path}`),
     ...(await socketsOf(baseline)).map((path) => `socket ${path}`),
     ...(await cgroupsOf(baseline, { leaves: true })).map((path) => `cgroup ${path}`),
+    ...(await subdirectories(runtimeState(baseline))).map((path) => `runtime state ${path}`),
     ...networkNamespaces
       .filter((name) => name.includes(baseline.namespace))
       .map((name) => `network namespace ${name}`),
   ];
 }
 
-/** Ends what is left, so that one leak is one failure, and removes the empty cgroup of the namespace itself. */
+/** Ends what is left, so that one leak is one failure, and removes the empty folders of the namespace itself. */
 export async function endLeftovers(baseline: Baseline): Promise<void> {
   for (const info of await newProcesses(baseline)) kill(info.pid);
   for (const path of await cgroupsOf(baseline, { leaves: true })) {
@@ -66,6 +67,12 @@ export async function endLeftovers(baseline: Baseline): Promise<void> {
   // A lazy unmount of the deepest first: what is busy goes with its last user.
   for (const path of (await mountsOf(baseline)).toReversed()) await run(["umount", "-l", path]);
   for (const path of await cgroupsOf(baseline, { leaves: false })) await removeCgroup(path);
+  await rm(runtimeState(baseline), { recursive: true, force: true });
+}
+
+/** Where a runtime keeps what it knows of its containers, wherever the daemon has its state. */
+function runtimeState(scope: Scope): string {
+  return join("/run/containerd/runc", scope.namespace);
 }
 
 function kill(pid: number): void {

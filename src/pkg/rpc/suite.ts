@@ -26,6 +26,8 @@ export interface WireTraits {
   /** Whether the server learns of a cancel that leaves the connection up. */
   readonly cancels: boolean;
   readonly leases: boolean;
+  /** Whether each stream holds its sender back by itself. */
+  readonly flowControl: boolean;
 }
 
 /** What both wires promise, so that a service does not know which one it is on. */
@@ -323,6 +325,45 @@ export function wireSuite(
         throw new CodedError("data-loss", "source broke");
       };
       await assert.rejects(t.client.up(background, failing()), { code: "data-loss" });
+    });
+    if (!traits.flowControl) return;
+    const data = new Uint8Array(1 << 20);
+    const endless = 1000;
+
+    test("a handler is asked for no more than its reader takes", async () => {
+      let given = 0;
+      await using t = await setup({
+        ...echo,
+        async *down() {
+          for (; given < endless; given++) yield { data };
+        },
+      });
+      const reader = t.client.down(background, {})[Symbol.asyncIterator]();
+      await reader.next();
+      // Time enough for a server that does not wait to run away.
+      for (let i = 0; i < 200; i++) await t.client.unary(background, {});
+      assert.ok(given < 50, `${given} messages given for one taken`);
+      await reader.return?.();
+    });
+
+    test("a caller is asked for no more than the handler takes", async () => {
+      let given = 0;
+      const finish = Promise.withResolvers<void>();
+      await using t = await setup({
+        ...echo,
+        up: async () => {
+          await finish.promise;
+          return {};
+        },
+      });
+      const requests = async function* (): AsyncGenerator<{ data: Uint8Array }> {
+        for (; given < endless; given++) yield { data };
+      };
+      const call = t.client.up(background, requests());
+      for (let i = 0; i < 200; i++) await t.client.unary(background, {});
+      assert.ok(given < 50, `${given} messages given for none taken`);
+      finish.resolve();
+      await call;
     });
   });
 

@@ -71,8 +71,7 @@ export class MessageReader {
 
   /** Throws away what still comes. */
   discard(): void {
-    this.#stream.removeAllListeners("readable");
-    this.#stream.resume();
+    discardRest(this.#stream);
     this.#chunks.length = 0;
     this.#held = 0;
   }
@@ -117,6 +116,17 @@ export class MessageReader {
     }
     return whole;
   }
+}
+
+/**
+ * Lets what still comes on a stream go by, whoever read it before: Node closes a stream only when it is read empty.
+ *
+ * May be called again. To take listeners off twice would stop the flow.
+ */
+export function discardRest(stream: Http2Stream): void {
+  if (stream.destroyed) return;
+  if (stream.listenerCount("readable") > 0) stream.removeAllListeners("readable");
+  stream.resume();
 }
 
 async function inflate(message: InputType, bytesMax: number): Promise<Uint8Array> {

@@ -6,7 +6,7 @@ import type { Logger } from "#pkg/log.ts";
 import { CallScope } from "#pkg/rpc/call-scope.ts";
 import { decodeMessage, encodeMessage, type Route, type Routes } from "#pkg/rpc/routes.ts";
 import { type Status, statusOf } from "#pkg/rpc/status.ts";
-import { MessageReader } from "./message-reader.ts";
+import { discardRest, MessageReader } from "./message-reader.ts";
 import { writeMessage } from "./message-writer.ts";
 import { statusHeaders } from "./status-headers.ts";
 import { parseTimeoutMs } from "./timeout.ts";
@@ -60,6 +60,7 @@ export async function serveCall(
     answer.finish(statusOf(error), error instanceof HttpRefusal ? error.httpStatus : 200);
   } finally {
     scope?.end();
+    discardRest(stream);
   }
 }
 
@@ -114,12 +115,11 @@ class Answer {
    * Ends a stream whose client goes on sending.
    *
    * Clients end it themselves when they see the status. A reset right behind the status would overtake it where the
-   * socket is full, so it waits. What comes until then is thrown away: a stream closes only once it is read empty.
+   * socket is full, so it waits.
    */
   #release(): void {
     const stream = this.#stream;
-    stream.removeAllListeners("readable");
-    stream.resume();
+    discardRest(stream);
     if (stream.readableEnded) return;
     const timer = setTimeout(() => stream.close(NO_ERROR), LINGER_MS).unref();
     stream.on("close", () => clearTimeout(timer));

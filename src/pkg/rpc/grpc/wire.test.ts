@@ -8,7 +8,7 @@ import { GrpcTransport } from "./transport.ts";
 
 wireSuite(
   "grpc",
-  { messageBytesMax: MESSAGE_BYTES_MAX, cancels: true, leases: true },
+  { messageBytesMax: MESSAGE_BYTES_MAX, cancels: true, leases: true, flowControl: true },
   async ({ service, logger }: WireOptions): Promise<Wire> => {
     await using stack = new AsyncDisposableStack();
     const dir = stack.use(await mkdtempDisposable(join(tmpdir(), "grpc-")));

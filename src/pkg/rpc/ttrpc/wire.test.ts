@@ -9,7 +9,7 @@ import { TtrpcTransport } from "./transport.ts";
 
 wireSuite(
   "ttrpc",
-  { messageBytesMax: PAYLOAD_BYTES_MAX, cancels: false, leases: false },
+  { messageBytesMax: PAYLOAD_BYTES_MAX, cancels: false, leases: false, flowControl: false },
   async ({ service, logger }: WireOptions): Promise<Wire> => {
     await using stack = new AsyncDisposableStack();
     const dir = stack.use(await mkdtempDisposable(join(tmpdir(), "ttrpc-")));

@@ -108,11 +108,11 @@ export async function listBundles(
   return found;
 }
 
-/** Finishes removals that a crash cut short. */
+/** Finishes removals of bundles that a crash cut short. */
 export async function removeHidden(directory: string, unmount: Unmount): Promise<void> {
-  for (const name of await names(directory)) {
-    if (!name.startsWith(".")) continue;
-    const path = join(directory, name);
+  for (const entry of await readDirectory(directory)) {
+    if (!entry.isDirectory() || !entry.name.startsWith(".")) continue;
+    const path = join(directory, entry.name);
     await unmount(path);
     await rm(path, { recursive: true, force: true });
   }

@@ -15,8 +15,7 @@ import {
 import type { ShimCommand } from "#core/runtime/shim-command.ts";
 import type { ShimManager } from "#core/runtime/shim-manager.ts";
 import type { ShimRecord } from "#core/runtime/shim-record.ts";
-import type { SupervisorGroup } from "#core/runtime/supervisor.ts";
-import { defaultGroup, groupOf } from "#core/runtime/supervisor-pool.ts";
+import { groupOf } from "#core/runtime/supervisor-pool.ts";
 import type { Context } from "#pkg/context.ts";
 import { hasCode, isErrno, isNotFound } from "#pkg/errors.ts";
 
@@ -37,6 +36,7 @@ export async function loadShims(ctx: Context, manager: ShimManager): Promise<voi
       const inside = ctx.withNamespace(namespace).withLogger(ctx.logger.with({ namespace }));
       await removeHidden(join(roots.state, namespace), unmount);
       await eachLimited(bundles.get(namespace) ?? [], (bundle) => load(inside, manager, bundle));
+      await manager.endForgotten(inside, namespace);
       const isAlive = (id: string): boolean => manager.records.get(namespace, id) !== undefined;
       await removeOrphanWork(roots.root, namespace, isAlive);
     }),
@@ -60,30 +60,21 @@ async function loadBundle(ctx: Context, manager: ShimManager, bundle: Bundle): P
   const container = await findContainer(ctx, manager, bundle.id);
   const bootstrap = await readBootstrap(bundle);
   const binary = await readBundleFile(bundle, "shim-binary-path");
-  const group = groupOfBundle(bundle, bootstrap, binary === supervisorBinary);
+  const group = bootstrap && groupOf(bootstrap, bundle.namespace);
   if (group) {
     const record = await manager.attachSupervised(ctx, bundle, group, {
-      ...(bootstrap && { resume: bootstrap }),
+      resume: bootstrap,
       phase: "live",
     });
     return settle(ctx, manager, record, container);
   }
+  // A supervisor is told of a bundle after `bootstrap.json` is written: nothing of this one has run.
+  if (binary === supervisorBinary) return deleteBundle(bundle, unmount);
   const record = await loadBinary(ctx, manager, bundle, {
     bootstrap,
     runtime: binary ?? container?.runtime.name ?? "",
   });
   if (record) await settle(ctx, manager, record, container);
-}
-
-/** Undefined for a third-party shim's. */
-function groupOfBundle(
-  bundle: Bundle,
-  bootstrap: BootstrapResult | undefined,
-  isSupervised: boolean,
-): SupervisorGroup | undefined {
-  if (bootstrap) return groupOf(bootstrap, bundle.namespace);
-  // Cut short before it was told of the bundle: a supervisor may have been started, and is to be ended.
-  return isSupervised ? defaultGroup(bundle.namespace) : undefined;
 }
 
 /** Undefined when the shim was unreachable: then nothing is left of it. */

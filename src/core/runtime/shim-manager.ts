@@ -39,7 +39,11 @@ export interface ShimManagerOptions {
   readonly mkfifo: (path: string, mode: number) => void;
   readonly logSink: LogSink;
   readonly timeouts: ShimTimeouts;
+  /** How long a supervisor stays for the next task. */
+  readonly supervisorLingerMs?: number;
 }
+
+const defaultLingerMs = 10_000;
 
 /** io.containerd.timeout.shim.* of upstream, in milliseconds. */
 export interface ShimTimeouts {
@@ -72,6 +76,7 @@ export class ShimManager implements AsyncDisposable {
       binary: options.supervisorBinary,
       stateDir: options.roots.state,
       dial: options.dial,
+      lingerMs: options.supervisorLingerMs ?? defaultLingerMs,
       onReplaced: (supervisor) => this.#inBackground(this.#reconcile(supervisor)),
       onGivenUp: (supervisor, error) => this.#onGivenUp(supervisor, error),
     });
@@ -105,7 +110,7 @@ export class ShimManager implements AsyncDisposable {
   ): Promise<ShimRecord> {
     await using undo = new AsyncDisposableStack();
     const supervisor = this.#pool.join(group, bundle.id);
-    undo.defer(() => supervisor.drop(bundle.id));
+    undo.defer(() => supervisor.release(bundle.id));
     let bootstrap = how.resume;
     try {
       if (bootstrap) await supervisor.resume(ctx, bootstrap);
@@ -149,6 +154,11 @@ export class ShimManager implements AsyncDisposable {
       if (record.phase === "live") this.#inBackground(this.cleanUp(record));
     });
     return record;
+  }
+
+  /** Ends supervisors that a killed daemon left without a task; after its bundles are loaded. */
+  endForgotten(ctx: Context, namespace: string): Promise<void> {
+    return this.#pool.endForgotten(ctx, namespace);
   }
 
   command(path: string): ShimCommand {
@@ -206,7 +216,6 @@ export class ShimManager implements AsyncDisposable {
     try {
       await writeBootstrap(bundle, record.link.bootstrap);
     } catch (error) {
-      await record.link.shutdown(ctx.detached({ timeoutMs: this.options.timeouts.shutdown }));
       await record.close();
       throw error;
     }

@@ -1,10 +1,17 @@
-import { type BootstrapResult, tryParseBootstrapJson } from "#core/runtime/bootstrap.ts";
+import { readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import {
+  type BootstrapResult,
+  formatBootstrap,
+  tryParseBootstrapJson,
+} from "#core/runtime/bootstrap.ts";
 import type { ShimDialer } from "#core/runtime/shim-connection.ts";
 import { type ShimHost, shimEnvironment } from "#core/runtime/shim-command.ts";
 import { Supervisor, type SupervisorGroup } from "#core/runtime/supervisor.ts";
+import { TaskProxy } from "#core/runtime/task-proxy.ts";
 import { within } from "#core/runtime/within.ts";
 import type { Context } from "#pkg/context.ts";
-import { CodedError, wrap } from "#pkg/errors.ts";
+import { CodedError, isErrno, wrap } from "#pkg/errors.ts";
 
 /** Kept in the metadata of `bootstrap.json`: it tells a bundle of ours from a third-party shim's. */
 const groupKey = "io.containerd-ts.supervisor.group";
@@ -17,15 +24,26 @@ export interface SupervisorPoolOptions {
   /** Where the bundles are, a directory for each namespace. */
   readonly stateDir: string;
   readonly dial: ShimDialer;
+  readonly lingerMs: number;
   /** A successor serves the users of one that died. */
   onReplaced(supervisor: Supervisor): void;
   onGivenUp(supervisor: Supervisor, error: unknown): void;
 }
 
-/** The supervisors of all groups, each there while somebody uses it. */
+const filePrefix = ".supervisor-";
+/** For one that an earlier daemon left without a task. */
+const forgottenTimeoutMs = 2_000;
+
+/**
+ * The supervisors of all groups, each there while somebody uses it and a little longer.
+ *
+ * A file beside the bundles, `.supervisor-<group>`, says where each serves: a daemon that is killed leaves no process
+ * that the next one does not find.
+ */
 export class SupervisorPool {
   readonly #options: SupervisorPoolOptions;
   readonly #supervisors = new Map<string, Supervisor>();
+  readonly #removals = new Set<Promise<void>>();
 
   constructor(options: SupervisorPoolOptions) {
     this.#options = options;
@@ -33,36 +51,95 @@ export class SupervisorPool {
 
   /** The group's supervisor with the bundle among its users. */
   join(group: SupervisorGroup, bundleId: string): Supervisor {
-    const key = `${group.namespace}/${group.id}`;
+    const key = keyOf(group);
     let supervisor = this.#supervisors.get(key);
     if (!supervisor) {
-      supervisor = this.#create(key, group);
+      supervisor = this.#create(group);
       this.#supervisors.set(key, supervisor);
     }
     supervisor.join(bundleId);
     return supervisor;
   }
 
+  /** Ends the supervisors of a namespace that an earlier daemon left without a bundle. */
+  async endForgotten(ctx: Context, namespace: string): Promise<void> {
+    const { stateDir } = this.#options;
+    for (const name of await fileNames(join(stateDir, namespace))) {
+      if (!name.startsWith(filePrefix)) continue;
+      const group = { namespace, id: name.slice(filePrefix.length) };
+      if (this.#supervisors.has(keyOf(group))) continue;
+      const path = join(stateDir, namespace, name);
+      await this.#end(ctx.withTimeout(forgottenTimeoutMs), path);
+      await rm(path, { force: true });
+    }
+  }
+
+  /** Those without users end; the others are left alone. */
   async close(): Promise<void> {
     await Promise.all([...this.#supervisors.values()].map((supervisor) => supervisor.close()));
     this.#supervisors.clear();
+    await Promise.all(this.#removals);
   }
 
-  #create(key: string, group: SupervisorGroup): Supervisor {
-    const { lifetime, dial } = this.#options;
+  async #end(ctx: Context, path: string): Promise<void> {
+    const bootstrap = tryParseBootstrapJson(await readFile(path, "utf8"));
+    if (!bootstrap) return;
+    try {
+      await using transport = await this.#options.dial(ctx, bootstrap);
+      await new TaskProxy(transport, bootstrap.version).shutdown(ctx, "");
+      await within(ctx, transport.closed);
+    } catch (error) {
+      // Gone, as a rule; its end may also overtake the answer.
+      ctx.logger.debug("supervisor without tasks", { address: bootstrap.address, error });
+    }
+  }
+
+  #create(group: SupervisorGroup): Supervisor {
+    const { lifetime, dial, lingerMs, stateDir } = this.#options;
+    const file = join(stateDir, group.namespace, `${filePrefix}${group.id}`);
     const supervisor = new Supervisor(group, {
       lifetime,
       dial,
-      launch: (ctx) => launchSupervisor(ctx, group, this.#options),
+      lingerMs,
+      launch: async (ctx) => {
+        const bootstrap = await launchSupervisor(ctx, group, this.#options);
+        // Of one that has just ended: the same name.
+        await Promise.all(this.#removals);
+        await writeFile(`${file}.new`, formatBootstrap(bootstrap), { mode: 0o600 });
+        await rename(`${file}.new`, file);
+        return bootstrap;
+      },
       events: {
         onReplaced: () => this.#options.onReplaced(supervisor),
         onGivenUp: (error) => this.#options.onGivenUp(supervisor, error),
-        onIdle: () => {
-          if (this.#supervisors.get(key) === supervisor) this.#supervisors.delete(key);
-        },
+        onEnded: () => this.#forget(group, supervisor, file),
       },
     });
     return supervisor;
+  }
+
+  #forget(group: SupervisorGroup, supervisor: Supervisor, file: string): void {
+    if (this.#supervisors.get(keyOf(group)) !== supervisor) return;
+    this.#supervisors.delete(keyOf(group));
+    const removal = rm(file, { force: true })
+      .catch((error: unknown) => {
+        this.#options.lifetime.logger.warn("cannot remove file of ended supervisor", { error });
+      })
+      .finally(() => this.#removals.delete(removal));
+    this.#removals.add(removal);
+  }
+}
+
+function keyOf({ namespace, id }: SupervisorGroup): string {
+  return `${namespace}/${id}`;
+}
+
+async function fileNames(path: string): Promise<string[]> {
+  try {
+    return await readdir(path);
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return [];
+    throw error;
   }
 }
 

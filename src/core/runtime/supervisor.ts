@@ -19,7 +19,7 @@ export interface SupervisorEvents {
   /** Dead, and no successor could be started: its tasks are to be cleaned up. */
   onGivenUp(error: unknown): void;
   /** Nobody uses it and it does not run: it may be forgotten. */
-  onIdle(): void;
+  onEnded(): void;
 }
 
 export interface SupervisorOptions {
@@ -28,6 +28,8 @@ export interface SupervisorOptions {
   /** Starts the process, or finds the one that serves the group already. */
   readonly launch: (ctx: Context) => Promise<BootstrapResult>;
   readonly dial: ShimDialer;
+  /** How long it stays without users: starting a process takes longer than all the rest of a task's creation. */
+  readonly lingerMs: number;
   readonly events: SupervisorEvents;
 }
 
@@ -54,8 +56,8 @@ const lossWindowMs = 60_000;
 const askAttemptsMax = 3;
 
 /**
- * One group's supervisor as the daemon sees it: started when first used, ended after its last user, replaced when it
- * dies while it has users.
+ * One group's supervisor as the daemon sees it: started when first used, ended a while after its last user, replaced
+ * when it dies while it has users.
  */
 export class Supervisor {
   readonly group: SupervisorGroup;
@@ -63,6 +65,7 @@ export class Supervisor {
   readonly #users = new Set<string>();
   #state: State = { kind: "down" };
   #losses: number[] = [];
+  #linger: NodeJS.Timeout | undefined;
 
   constructor(group: SupervisorGroup, options: SupervisorOptions) {
     this.group = group;
@@ -73,8 +76,9 @@ export class Supervisor {
     return this.#users;
   }
 
-  /** Keeps the supervisor for one bundle until `release` or `drop`. */
+  /** Keeps the supervisor for one bundle until `release`. */
   join(id: string): void {
+    clearTimeout(this.#linger);
     this.#users.add(id);
   }
 
@@ -123,46 +127,31 @@ export class Supervisor {
     await within(ctx, start);
   }
 
-  /**
-   * Gives one user up; after the last the process is told to end.
-   *
-   * Throws what that call threw, with the user back in its place.
-   */
-  async release(ctx: Context, id: string): Promise<void> {
-    this.#users.delete(id);
-    if (this.#users.size > 0) return;
-    if (this.#state.kind === "down") this.#options.events.onIdle();
-    if (this.#state.kind !== "up") return;
-    try {
-      await this.#shutDown(ctx, this.#state, id);
-    } catch (error) {
-      this.#users.add(id);
-      throw error;
-    }
+  /** Gives one user up; after the last the process is told to end when the time has passed. Twice is once. */
+  release(id: string): void {
+    if (this.#users.delete(id) && this.#users.size === 0) this.#onUnused();
   }
 
-  /** Gives one user up, as `release`, but waits for nothing. Twice is once. */
-  drop(id: string): void {
-    if (!this.#users.delete(id) || this.#users.size > 0) return;
-    if (this.#state.kind === "down") this.#options.events.onIdle();
-    if (this.#state.kind === "up") this.#endUnused(this.#state);
-  }
-
-  /** Leaves the process alone and its connection. Idempotent. */
+  /** Leaves the process to its users, and ends it where it has none. Idempotent. */
   async close(): Promise<void> {
+    clearTimeout(this.#linger);
+    if (this.#state.kind === "up" && this.#users.size === 0) {
+      const bounded = this.#options.lifetime.detached({ timeoutMs: endTimeoutMs });
+      await this.#endUnused(bounded, this.#state);
+    }
     const state = this.#state;
+    if (state.kind === "ending") await state.over;
     this.#state = { kind: "closed" };
     if (state.kind === "up") await state.serving.transport.close();
-    if (state.kind === "ending") await state.over;
     if (state.kind === "starting") {
       const serving = await state.serving.catch(() => undefined); // -- its failure is its callers' to report
       await serving?.transport.close();
     }
   }
 
-  async #shutDown(ctx: Context, up: State & { kind: "up" }, id: string): Promise<void> {
+  async #shutDown(ctx: Context, up: State & { kind: "up" }): Promise<void> {
     const { transport, tasks } = up.serving;
-    const told = tasks.shutdown(ctx, id).catch((error: unknown) => {
+    const told = tasks.shutdown(ctx, this.group.id).catch((error: unknown) => {
       // Its end may overtake the answer.
       if (transport.isOpen) throw error;
     });
@@ -189,7 +178,9 @@ export class Supervisor {
         if (this.#state === starting) this.#onUp(up);
       },
       () => {
-        if (this.#state === starting) this.#state = { kind: "down" };
+        if (this.#state !== starting) return;
+        this.#state = { kind: "down" };
+        if (this.#users.size === 0) this.#options.events.onEnded();
       },
     );
     return serving;
@@ -200,14 +191,26 @@ export class Supervisor {
     this.#state = up;
     void serving.transport.closed.then(() => this.#onClosed(serving));
     // Whoever asked for it has gone meanwhile.
-    if (this.#users.size === 0) this.#endUnused(up);
+    if (this.#users.size === 0) this.#onUnused();
   }
 
-  #endUnused(up: State & { kind: "up" }): void {
-    const bounded = this.#options.lifetime.detached({ timeoutMs: endTimeoutMs });
-    this.#shutDown(bounded, up, this.group.id).catch((error: unknown) => {
-      bounded.logger.warn("cannot end unused supervisor", { ...this.group, error });
-    });
+  #onUnused(): void {
+    if (this.#state.kind === "down") this.#options.events.onEnded();
+    if (this.#state.kind !== "up") return;
+    clearTimeout(this.#linger);
+    this.#linger = setTimeout(() => {
+      if (this.#state.kind !== "up" || this.#users.size > 0) return;
+      const bounded = this.#options.lifetime.detached({ timeoutMs: endTimeoutMs });
+      void this.#endUnused(bounded, this.#state);
+    }, this.#options.lingerMs).unref();
+  }
+
+  async #endUnused(ctx: Context, up: State & { kind: "up" }): Promise<void> {
+    try {
+      await this.#shutDown(ctx, up);
+    } catch (error) {
+      ctx.logger.warn("cannot end unused supervisor", { ...this.group, error });
+    }
   }
 
   async #connect(ctx: Context, bootstrap: BootstrapResult): Promise<Serving> {
@@ -225,13 +228,13 @@ export class Supervisor {
     }
     if (this.#state.kind !== "ending") return;
     this.#state = { kind: "down" };
-    if (this.#users.size === 0) this.#options.events.onIdle();
+    if (this.#users.size === 0) this.#options.events.onEnded();
   }
 
   #onClosed(serving: Serving): void {
     if (this.#state.kind !== "up" || this.#state.serving !== serving) return;
     this.#state = { kind: "down" };
-    if (this.#users.size === 0) this.#options.events.onIdle();
+    if (this.#users.size === 0) this.#options.events.onEnded();
     else void this.#replace();
   }
 
@@ -301,11 +304,11 @@ export class SupervisorLink implements ShimLink {
     return false;
   }
 
-  async shutdown(ctx: Context): Promise<void> {
-    await this.#supervisor.release(ctx, this.#id);
+  async shutdown(): Promise<void> {
+    this.#supervisor.release(this.#id);
   }
 
   async close(): Promise<void> {
-    this.#supervisor.drop(this.#id);
+    this.#supervisor.release(this.#id);
   }
 }

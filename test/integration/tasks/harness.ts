@@ -60,8 +60,15 @@ export interface TaskDaemon {
 
 let reaper: Reaper | undefined;
 
-export async function startTaskDaemon(room: Room): Promise<TaskDaemon> {
-  const daemon = new InProcessDaemon(room);
+export interface TaskDaemonOptions {
+  readonly supervisorLingerMs?: number;
+}
+
+export async function startTaskDaemon(
+  room: Room,
+  options: TaskDaemonOptions = {},
+): Promise<TaskDaemon> {
+  const daemon = new InProcessDaemon(room, options);
   await daemon.start();
   room.resources.defer(() => daemon.drop());
   return daemon;
@@ -76,8 +83,10 @@ class InProcessDaemon implements TaskDaemon {
   #tasks: Client<typeof Tasks> | undefined;
   #resources = new AsyncDisposableStack();
   readonly #dir: string;
+  readonly #options: TaskDaemonOptions;
 
-  constructor(room: Room) {
+  constructor(room: Room, options: TaskDaemonOptions) {
+    this.#options = options;
     this.#dir = room.dir;
     this.ctx = Context.background({ logger: lineLogger(this.log) }).withNamespace(room.namespace);
   }
@@ -129,6 +138,7 @@ class InProcessDaemon implements TaskDaemon {
         mkfifo: (file, mode) => linux.mkfifo(file, mode),
         logSink: (chunk) => this.log.push(`shim: ${Buffer.from(chunk).toString("utf8")}`),
         timeouts: defaultShimTimeouts,
+        ...this.#options,
       }),
     );
     await loadShims(lifetime, manager);

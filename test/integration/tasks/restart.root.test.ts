@@ -222,15 +222,29 @@ roomTest(
     const pids = await Promise.all(ids.map((id) => supervisorPid(daemon, id)));
     assert.equal(new Set(pids).size, 1);
     await Promise.all(ids.map((id) => killAndDelete(daemon, id)));
-    // A create that meets the ending supervisor gets the next one.
+    // It stays a little for the next task.
     await startSleeper(daemon, room, "c5");
-    assert.notEqual(await supervisorPid(daemon, "c5"), pids[0]);
+    assert.equal(await supervisorPid(daemon, "c5"), pids[0]);
     await killAndDelete(daemon, "c5");
     const { ctx, tasks } = daemon;
     await assert.rejects(tasks.delete(ctx, { containerId: "c5" }), (error: Error) => {
       assert.equal(codeOf(error), "not-found");
       return true;
     });
+  },
+  { needs: ["runc"] },
+);
+
+roomTest(
+  "a supervisor without tasks ends, and a create that meets its end gets another",
+  async (room) => {
+    const daemon = await startTaskDaemon(room, { supervisorLingerMs: 0 });
+    await startSleeper(daemon, room, "c1");
+    const first = await supervisorPid(daemon, "c1");
+    await killAndDelete(daemon, "c1");
+    await startSleeper(daemon, room, "c2");
+    assert.notEqual(await supervisorPid(daemon, "c2"), first);
+    await killAndDelete(daemon, "c2");
   },
   { needs: ["runc"] },
 );

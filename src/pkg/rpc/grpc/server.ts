@@ -124,8 +124,9 @@ export class GrpcServer implements AsyncDisposable {
     for (const socket of this.#waiting) turnAway(socket);
     for (const session of this.#sessions) session.close();
     try {
-      const handlers = Promise.all(this.#running).then(() => {});
-      await Promise.all([this.#listeners.disposeAsync(), Promise.race([handlers, late])]);
+      await this.#listeners.disposeAsync();
+      // No connection is left: no call can come any more.
+      await Promise.race([Promise.all(this.#running), late]);
     } finally {
       clearTimeout(cutOff);
     }

@@ -229,6 +229,7 @@ test("a required plugin that fails or is missing undoes the start", async () => 
   await assert.rejects(start({ plugins: [a], required: ["io.containerd.x.v1.y", "z.v"] }), {
     message: "required plugin [io.containerd.x.v1.y z.v] not included",
   });
+  assert.equal(log.length, 3);
   await assert.rejects(
     start({
       plugins: [a],
@@ -345,13 +346,29 @@ test("configuration is the defaults overlaid with the section under the uri", as
     uri === "io.containerd.c.v1.a" ? { deep: { size: 5, more: true } } : undefined;
   await using _ = await start({ plugins: [a], section }, Context.background({ logger }));
   assert.deepEqual(seen, [6]);
-  assert.equal(logged[1], "warn Ignoring unknown key in TOML for plugin deep more");
+  assert.equal(logged[0], "warn Ignoring unknown key in TOML for plugin deep more");
   await assert.rejects(start({ plugins: [a], section: () => ({ deep: { size: "5" } }) }), {
     code: "invalid-argument",
     message:
       "invalid configuration of plugin io.containerd.c.v1.a: " +
       'key deep.size: expected number, got "5": invalid argument',
   });
+});
+
+test("every section is read before the first plugin starts", async () => {
+  const log: string[] = [];
+  const a = definePlugin({ type: A, id: "a", requires: {}, init: async () => named(log, "a") });
+  const c = definePlugin({
+    type: C,
+    id: "c",
+    requires: { a: one(A) },
+    config: pluginConfig(v.object({ size: v.number() }), { size: 1 }),
+    init: async () => undefined,
+  });
+  await assert.rejects(start({ plugins: [a, c], section: () => ({ size: "x" }) }), {
+    code: "invalid-argument",
+  });
+  assert.deepEqual(log, []);
 });
 
 test("any() sees every plugin whose turn has been", async () => {

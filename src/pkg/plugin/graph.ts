@@ -95,25 +95,28 @@ class Run {
   }
 
   async initialiseAll(daemon: AsyncDisposableStack): Promise<void> {
-    const missing = new Set(this.#options.required);
-    for (const plugin of inOrder(this.#options.plugins, new Set(this.#options.disabled))) {
+    const required = new Set(this.#options.required);
+    const ordered = inOrder(this.#options.plugins, new Set(this.#options.disabled));
+    assertIncluded(required, ordered);
+    // All of them first: a mistake in the last section must not be found with half of the daemon at work.
+    const configs = ordered.map((plugin) => this.#decode(plugin));
+    for (const [i, plugin] of ordered.entries()) {
       this.ctx.throwIfEnded();
-      const record = await this.#initialise(plugin, daemon);
-      if (record.state === "started") missing.delete(record.uri);
-      else if (missing.has(record.uri)) {
+      const record = await this.#initialise(plugin, configs[i], daemon);
+      if (record.state !== "started" && required.has(record.uri)) {
         throw wrap(`load required plugin ${record.uri}`, record.error);
       }
     }
-    if (missing.size > 0) {
-      throw new CodedError("unknown", `required plugin [${[...missing].join(" ")}] not included`);
-    }
   }
 
-  async #initialise(plugin: AnyPlugin, daemon: AsyncDisposableStack): Promise<LiveRecord> {
+  async #initialise(
+    plugin: AnyPlugin,
+    config: unknown,
+    daemon: AsyncDisposableStack,
+  ): Promise<LiveRecord> {
     const record = new LiveRecord(plugin);
     const fields = { id: record.uri, type: record.type };
     this.ctx.logger.info("loading plugin", fields);
-    const config = this.#decode(plugin);
     record.to("initialising");
     this.records.push(record);
     let mustSucceed = false;
@@ -229,6 +232,12 @@ class Readiness {
       signal.removeEventListener("abort", onAbort);
     }
   }
+}
+
+function assertIncluded(required: ReadonlySet<string>, plugins: readonly AnyPlugin[]): void {
+  const missing = required.difference(new Set(plugins.map(uri)));
+  if (missing.size === 0) return;
+  throw new CodedError("unknown", `required plugin [${[...missing].join(" ")}] not included`);
 }
 
 function isAsyncDisposable(value: unknown): value is AsyncDisposable {

@@ -265,10 +265,10 @@ test("ttrpc serves nobody but the daemon's own user", async () => {
 });
 
 /** The next of a stream that must not end. */
-async function take<T>(from: AsyncIterator<T>): Promise<T> {
-  const { done, value } = await from.next();
-  assert.notEqual(done, true);
-  return value as T; // -- it is not the end
+async function take<T>(from: AsyncIterator<T, unknown>): Promise<T> {
+  const result = await from.next();
+  assert.ok(result.done !== true);
+  return result.value;
 }
 
 async function isPending(promise: Promise<unknown>): Promise<boolean> {

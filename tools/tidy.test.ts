@@ -10,6 +10,7 @@ import {
   lineLength,
   noMachinePaths,
   oneHeading,
+  promisesAreHeld,
   type Rule,
 } from "./tidy.ts";
 
@@ -118,4 +119,19 @@ void test("oneHeading() counts headings outside of code", () => {
     findings(oneHeading, { "a.md": "# A\n```\n# no\n```\n", "b.md": "# A\n\n# B\n", "c.md": "c" }),
     ["b.md:1 2 first-level headings", "c.md:1 0 first-level headings"],
   );
+});
+
+void test("promisesAreHeld() wants a test or a pending in each row", () => {
+  const text = [
+    "| promise | held by |",
+    "|---|---|",
+    "| it runs | `test/a.test.ts` |",
+    "| it stops | pending |",
+    "| it flies | of course |",
+    "## Answers that differ on purpose",
+    "| case | why |",
+  ].join("\n");
+  assert.deepEqual(findings(promisesAreHeld, { "docs/compat.md": text }), [
+    "docs/compat.md:5 a promise without a test",
+  ]);
 });

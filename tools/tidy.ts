@@ -116,6 +116,17 @@ function withoutCode(text: string): string {
   return text.replaceAll(/^```[^]*?^```/gm, "");
 }
 
+/** Every promise of docs/compat.md names the test that holds it, or says that none does. */
+export const promisesAreHeld: Rule = (tree) => {
+  const text = tree.get("docs/compat.md") ?? "";
+  const [promises = ""] = text.split("\n## Answers that differ");
+  return eachLine(new Map([["docs/compat.md", promises]]), (line) => {
+    const isRow = line.startsWith("| ") && !/^\| (promise|service) \|/.test(line);
+    const isHeld = /`(src|test)\/[\w./-]+\.ts`/.test(line) || /\bpending\b/.test(line);
+    return isRow && !isHeld ? "a promise without a test: name it, or say pending" : undefined;
+  });
+};
+
 export const rules: readonly Rule[] = [
   importRules,
   deadFiles,
@@ -127,6 +138,7 @@ export const rules: readonly Rule[] = [
   disablesHaveReasons,
   documentLinks,
   oneHeading,
+  promisesAreHeld,
 ];
 
 const project = resolve(import.meta.dirname, "..");

@@ -8,7 +8,8 @@ const plugins = [
   "differ.v1 +walking",
   "gc.v1 +scheduler",
   "runtime.v2 +task",
-  "grpc.v1 +(containers|content|diff|events|healthcheck|images|introspection|leases|namespaces|snapshots|tasks|version)",
+  "grpc.v1 +(containers|content|diff|events|healthcheck|images|introspection|leases)",
+  "grpc.v1 +(namespaces|snapshots|tasks|version)",
 ];
 
 export const daemonCases: readonly CompatCase[] = [

@@ -55,7 +55,7 @@ export async function createContainer(
   await writeTaskRecord(bundle, { ...container.record(), phase: "creating" });
   if (rootfs.length > 0) {
     undo.defer(() => unmountQuietly(services, bundle));
-    await mountRootfs(services.sys, rootfs, rootfsOf(bundle));
+    await mountRootfs(services, rootfs, rootfsOf(bundle));
   }
   const io = await openInitIo(services, request);
   undo.defer(() => io.close());

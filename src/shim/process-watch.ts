@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { CodedError, isErrno, messageOf } from "#pkg/errors.ts";
+import { CodedError, hasCode, isErrno, messageOf } from "#pkg/errors.ts";
 import { exitStatus32 } from "#pkg/sys/exit-status.ts";
 import { nowNanos } from "#pkg/time.ts";
 import type { Exit } from "./process-state.ts";
@@ -25,6 +25,8 @@ export function watchProcess(
     try {
       status = exitStatus32(await reaper.wait(pid, { after: mark }));
     } catch (error) {
+      // The supervisor ends and leaves its containers to a successor.
+      if (hasCode(error, "canceled")) return;
       if (!isErrno(error, "ECHILD")) throw error;
       // Gone without ever having been our child: a runtime that keeps the parenthood to itself.
       logger.error("exit of a process was not seen", { pid });

@@ -1,10 +1,17 @@
 import { mkdir, readFile } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { Mount } from "#core/mount/mount.ts";
-import { CodedError, invalidArgument, isErrno, messageOf } from "#pkg/errors.ts";
-import { MNT, MS } from "#pkg/sys/constants.ts";
+import { Mounter } from "#core/mount/mounter.ts";
+import type { Context } from "#pkg/context.ts";
+import { isErrno, wrap } from "#pkg/errors.ts";
+import { MNT } from "#pkg/sys/constants.ts";
 import type { Syscalls } from "#pkg/sys/syscall.ts";
-import { parseMountOptions, propagationFlags } from "./mount-options.ts";
+
+/** Where the runtime finds a container's root when the client has given mounts. */
+export function rootfsOf(bundle: string): string {
+  return join(bundle, "rootfs");
+}
 
 /**
  * Mounts what a container stands on. On a failure what this call had mounted is unmounted again.
@@ -12,19 +19,15 @@ import { parseMountOptions, propagationFlags } from "./mount-options.ts";
  * The error reads as upstream's, `failed to mount rootfs component: ...`.
  */
 export async function mountRootfs(
-  sys: Syscalls,
+  { ctx, sys }: { readonly ctx: Context; readonly sys: Syscalls },
   mounts: readonly Mount[],
   rootfs: string,
 ): Promise<void> {
-  if (mounts.length === 0) return;
   await mkdir(rootfs, { recursive: true, mode: 0o711 });
   try {
-    for (const mount of mounts) mountOne(sys, mount, targetBelow(rootfs, mount.target));
+    await new Mounter({ sys, tempDir: tmpdir() }).mountAll(ctx, mounts, rootfs);
   } catch (error) {
-    await unmountBelow(sys, rootfs);
-    throw new CodedError("unknown", `failed to mount rootfs component: ${messageOf(error)}`, {
-      cause: error,
-    });
+    throw wrap("failed to mount rootfs component", error);
   }
 }
 
@@ -59,39 +62,4 @@ function unescape(field: string): string {
   return field.replace(/\\([0-7]{3})/g, (_, digits: string) =>
     String.fromCharCode(Number.parseInt(digits, 8)),
   );
-}
-
-function targetBelow(rootfs: string, target: string): string {
-  const path = resolve(rootfs, `./${target}`);
-  if (path !== rootfs && !path.startsWith(`${rootfs}/`)) {
-    throw invalidArgument(`mount target ${JSON.stringify(target)} leaves the rootfs`);
-  }
-  return path;
-}
-
-function mountOne(sys: Syscalls, mount: Mount, target: string): void {
-  const { flags, data } = parseMountOptions(mount.options);
-  const isBind = (flags & MS.BIND) !== 0;
-  const propagation = flags & propagationFlags;
-  const plain = flags & ~propagationFlags;
-  if (plain !== MS.REC) {
-    sys.mount(target, {
-      source: mount.source,
-      // The word `bind` is an option to mount(8) and no file system.
-      ...(mount.type !== "" && mount.type !== "bind" && { fstype: mount.type }),
-      flags: mount.type === "bind" ? plain | MS.BIND : plain,
-      ...(data.length > 0 && { data: data.join(",") }),
-    });
-  }
-  if (propagation !== 0) sys.mount(target, { flags: propagation | (flags & MS.REC) });
-  // A bind ignores read-only and its kin until it is mounted over once more.
-  const restrictions = plain & ~(MS.BIND | MS.REC);
-  if ((isBind || mount.type === "bind") && restrictions !== 0) {
-    sys.mount(target, { flags: MS.REMOUNT | MS.BIND | restrictions });
-  }
-}
-
-/** Where the runtime finds a container's root when the client has given mounts. */
-export function rootfsOf(bundle: string): string {
-  return join(bundle, "rootfs");
 }

@@ -42,10 +42,25 @@ export interface ServeOptions {
 }
 
 /**
- * Supervises the containers of one group until there are none and somebody says `Shutdown`.
+ * Supervises the containers of one group until there are none and somebody says `Shutdown`, or
+ * until `signal` aborts; then its containers go on without it and a successor takes them over.
  *
  * Resolves with `taken` when another process supervises the group already, else with `ended`. The
  * process must be one that nothing else starts children in: every child is reaped here.
+ *
+ * The contract with a daemon:
+ * - it is started as `containerd-shim-runc-v2 -namespace NS -id GROUP -address DAEMON -state DIR
+ * -socket-dir DIR supervise` in a session of its own, with `TTRPC_ADDRESS` in the environment, and
+ * says on standard output where it can be reached, when it can (`onReady`);
+ * - it serves `containerd.task.v3.Task` and `v2.Task` for any number of containers: `Create` names
+ * the bundle, the mounts of its root and runc's options, as for a shim of one container;
+ * - it writes into the bundle `options.json`, `runtime`, `init.pid`, `log.json`, `exit.json` (as
+ * upstream) and `task.json`, by which a successor knows a task; the daemon removes the bundle,
+ * after `Delete`;
+ * - it forwards events, in order, and goes on trying while the daemon restarts;
+ * - `Shutdown` while there is a container does nothing. Otherwise the socket's name is gone before
+ * the answer, and a `Create` that comes later still is refused with `unavailable`, nothing done.
+ * Whoever is about to create calls `Connect` with the new id first: that keeps it for ten seconds.
  */
 export async function serveGroup(options: ServeOptions): Promise<"taken" | "ended"> {
   const { sys, logger, namespace, group } = options;

@@ -34,7 +34,8 @@ async function main(): Promise<void> {
     case "supervise": {
       const { supervise } = await import("./supervise.ts");
       await supervise(flags, logger);
-      return;
+      // Told to end, it leaves its containers, whose streams would keep the process.
+      return process.exit(0);
     }
     default:
       throw new CodedError(

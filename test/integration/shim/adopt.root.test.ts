@@ -51,6 +51,19 @@ suite("a successor after SIGKILL", () => {
     ]);
   });
 
+  roomTest("goes on after SIGTERM as well, which leaves the containers alone", async (room) => {
+    const shim = await SupervisorFixture.start(room);
+    const { ctx } = shim;
+    const bundle = makeBundle(room, "c1", { args: ["sh", "-c", "trap 'exit 5' TERM; sleep 1000"] });
+    const { pid } = await shim.task.create(ctx, { id: "c1", bundle, options });
+    await shim.task.start(ctx, { id: "c1" });
+    assert.equal(await shim.terminate(), 0);
+    assert.equal(existsSync(shim.socket), false);
+    await shim.restart();
+    assert.equal((await shim.task.state(ctx, { id: "c1" })).pid, pid);
+    await shim.remove("c1");
+  });
+
   roomTest("tells what ended before and while nobody looked", async (room) => {
     const shim = await SupervisorFixture.start(room);
     const { ctx } = shim;
@@ -79,7 +92,8 @@ suite("a successor after SIGKILL", () => {
     const { ctx } = shim;
     // A runtime that never comes back from its create.
     const slow = join(room.dir, "slow");
-    const wrapper = `#!/bin/sh\ncase "$*" in\n*" create "*) while :; do sleep 0.1; done;;\nesac\nexec runc "$@"\n`;
+    const hang = '*" create "*) while :; do sleep 0.1; done;;';
+    const wrapper = `#!/bin/sh\ncase "$*" in\n${hang}\nesac\nexec runc "$@"\n`;
     writeFileSync(slow, wrapper, { mode: 0o755 });
     const bundle = makeBundle(room, "c1");
     const source = join(room.dir, "source");

@@ -84,6 +84,7 @@ export class SupervisorFixture {
     mkdirSync(join(room.dir, "state"), { recursive: true });
     const seen: { receive?: (topic: string, any: Any) => void } = {};
     const eventServer = await serveEvents(room, (topic, any) => seen.receive?.(topic, any));
+    room.resources.use(eventServer);
     const started = await startSupervisor(room, env);
     const fixture = new SupervisorFixture(room, { ...started, eventServer });
     seen.receive = (topic, any) => fixture.#receive(topic, any);
@@ -107,6 +108,14 @@ export class SupervisorFixture {
     const exited = once(this.child, "exit");
     process.kill(this.pid, "SIGKILL");
     await exited;
+  }
+
+  /** SIGTERM; the exit code. */
+  async terminate(): Promise<unknown> {
+    const exited = once(this.child, "exit");
+    process.kill(this.pid, "SIGTERM");
+    const [code] = (await exited) as [unknown]; // -- an exit event has its code first
+    return code;
   }
 
   /** Another connection. */

@@ -1,6 +1,7 @@
 import type { Host } from "#cmd/containerd/host.ts";
 import type { AnyPlugin } from "#pkg/plugin/plugin.ts";
 import { localContent } from "#plugins/content/local/plugin.ts";
+import { walking } from "#plugins/differ/walking/plugin.ts";
 import { exchange } from "#plugins/event/plugin.ts";
 import { gcScheduler } from "#plugins/gc/plugin.ts";
 import { leaseManager } from "#plugins/lease/plugin.ts";
@@ -9,12 +10,14 @@ import { shimManager, taskRuntime } from "#plugins/runtime/plugin.ts";
 import { grpcServer, ttrpcServer } from "#plugins/server/plugin.ts";
 import { containersGrpc, containersService } from "#plugins/services/containers/plugin.ts";
 import { contentGrpc, contentService } from "#plugins/services/content/plugin.ts";
+import { diffGrpc, diffService } from "#plugins/services/diff/plugin.ts";
 import { events } from "#plugins/services/events/plugin.ts";
 import { healthcheck } from "#plugins/services/health/plugin.ts";
 import { imagesGrpc, imagesService } from "#plugins/services/images/plugin.ts";
 import { introspectionGrpc, introspectionService } from "#plugins/services/introspection/plugin.ts";
 import { leasesGrpc } from "#plugins/services/leases/plugin.ts";
 import { namespacesGrpc, namespacesService } from "#plugins/services/namespaces/plugin.ts";
+import { snapshotsGrpc, snapshotsService } from "#plugins/services/snapshots/plugin.ts";
 import { tasksGrpc, tasksService } from "#plugins/services/tasks/plugin.ts";
 import { version } from "#plugins/services/version/plugin.ts";
 import { deprecations } from "#plugins/services/warning/plugin.ts";
@@ -31,19 +34,24 @@ export function builtins(host: Host): readonly AnyPlugin[] {
     boltMetadata,
     gcScheduler,
     leaseManager,
+    walking,
     containersService,
     contentService,
+    diffService,
     imagesService,
     namespacesService,
+    snapshotsService,
     shimManager(host),
     taskRuntime,
     tasksService,
     tasksGrpc,
     containersGrpc,
     contentGrpc,
+    diffGrpc,
     imagesGrpc,
     leasesGrpc,
     namespacesGrpc,
+    snapshotsGrpc,
     deprecations,
     introspectionService,
     events,

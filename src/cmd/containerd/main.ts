@@ -1,14 +1,13 @@
-import { enableCompileCache } from "node:module";
-import { projectDir } from "#cmd/containerd/project.ts";
+import { messageOf } from "#pkg/errors.ts";
 
-// Stripping types and compiling is half of the time until the daemon serves. The cache stands beside the sources, never
-// in the system's temporary folder: what is in it runs as the daemon. Where it cannot be written there is none.
-enableCompileCache(`${projectDir}/.cache/compile`);
+// Without a listener Node answers SIGUSR1 by opening its debugger to every local user. The daemon adds its own later;
+// until then the signal is nothing.
+process.on("SIGUSR1", () => undefined);
 
 const { commandLine } = await import("#cmd/containerd/command-line.ts");
 try {
   await commandLine().parseAsync();
 } catch (error) {
-  console.error(`containerd: ${error instanceof Error ? error.message : String(error)}`);
+  console.error(`containerd: ${messageOf(error)}`);
   process.exit(1);
 }

@@ -95,6 +95,7 @@ roomTest(
       assert.equal((await stat(path)).mode & 0o777, 0o600);
       await rm(path);
     }
+    assert.doesNotMatch(await daemon.log(), /Debugger listening/);
     assert.match(
       await daemon.log(),
       /BEGIN diagnostic report .*io\.containerd\.event\.v1\.exchange started/,

@@ -1,3 +1,4 @@
+import { stat } from "node:fs/promises";
 import { builtins } from "#cmd/containerd/builtins.ts";
 import { type Config, defaultConfig } from "#cmd/containerd/config/config.ts";
 import { loadConfig } from "#cmd/containerd/config/load.ts";
@@ -10,7 +11,7 @@ import { notifySystemd, type SendDatagram } from "#cmd/containerd/notify.ts";
 import { applyOomScore } from "#cmd/containerd/oom-score.ts";
 import type { Context } from "#pkg/context.ts";
 import { tryParseDuration } from "#pkg/duration.ts";
-import { CodedError, isNotFound, wrap } from "#pkg/errors.ts";
+import { CodedError, isErrno, wrap } from "#pkg/errors.ts";
 import { type LogWriter, logFormatter, parseLogLevel } from "#pkg/log-writer.ts";
 import { Graph } from "#pkg/plugin/graph.ts";
 import { type AnyPlugin, uri } from "#pkg/plugin/plugin.ts";
@@ -94,12 +95,20 @@ export async function readConfiguration(
   { flags, log }: Pick<DaemonOptions, "flags" | "log">,
   plugins: readonly AnyPlugin[],
 ): Promise<Config> {
+  const isThere = flags.configGiven || (await exists(flags.config));
+  const config = isThere
+    ? await loadConfig(flags.config, { plugins, logger: log.root })
+    : defaultConfig();
+  return applyFlags(config, flags);
+}
+
+async function exists(path: string): Promise<boolean> {
   try {
-    return applyFlags(await loadConfig(flags.config, { plugins, logger: log.root }), flags);
+    await stat(path);
+    return true;
   } catch (error) {
-    const isUsual = !flags.configGiven && isNotFound(error) && error instanceof CodedError;
-    if (!isUsual || !error.message.startsWith(`open ${flags.config}:`)) throw error;
-    return applyFlags(defaultConfig(), flags);
+    if (isErrno(error, "ENOENT", "ENOTDIR")) return false;
+    throw error;
   }
 }
 

@@ -72,12 +72,8 @@ function formatFloat(value: number): string {
 }
 
 function formatString(value: string): string {
-  // -- control characters are the point
-  // oxlint-disable-next-line eslint/no-control-regex -- those that a literal string may not hold
-  if (!/['\x00-\x1f\x7f]/.test(value)) return `'${value}'`;
-  // -- as above
-  // oxlint-disable-next-line eslint/no-control-regex -- those that must be escaped
-  const escaped = value.replaceAll(/["\\\x00-\x1f\x7f]/g, (c) => {
+  if (!/['\p{Cc}]/u.test(value)) return `'${value}'`;
+  const escaped = value.replaceAll(/["\\\p{Cc}]/gu, (c) => {
     const short = { '"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r" }[c];
     return short ?? `\\u${c.charCodeAt(0).toString(16).padStart(4, "0").toUpperCase()}`;
   });

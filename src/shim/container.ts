@@ -4,6 +4,7 @@ import type { Context } from "#pkg/context.ts";
 import { CodedError, messageOf, notFound } from "#pkg/errors.ts";
 import { KeyedMutex } from "#pkg/keyed-mutex.ts";
 import type { WindowSize } from "#pkg/sys/syscall.ts";
+import { type Cgroup, cgroupOf } from "./cgroup.ts";
 import { ContainerExecs } from "./container-execs.ts";
 import { writeExitRecord } from "./exit-record.ts";
 import { parseLossless } from "./lossless-json.ts";
@@ -54,6 +55,7 @@ export class Container {
   readonly #locks = new KeyedMutex();
   /** True as soon as the kernel has reported the exit, before the state says so. */
   #hasEnded = false;
+  #cgroup: Cgroup | undefined;
   #phase: TaskRecord["phase"] = "created";
   #saving: Promise<void> = Promise.resolve();
   #isDeleted = false;
@@ -68,6 +70,12 @@ export class Container {
       services.tasks.go(() => this.#exited(exit));
     });
     this.execs = new ContainerExecs(services, { ...config, onChange: () => this.#save() });
+  }
+
+  /** Where the first process was when it was made. Throws `not-found`. */
+  get cgroup(): Cgroup {
+    if (this.#cgroup === undefined) throw notFound("cgroup does not exist");
+    return this.#cgroup;
   }
 
   get runtime(): RuntimeCli {
@@ -200,6 +208,7 @@ export class Container {
   async created(pid: number, mark: number, io: ProcessIo): Promise<void> {
     this.init.created(pid);
     this.init.io = io;
+    this.#cgroup = cgroupOf(pid);
     watchProcess(this.#services, pid, mark, (exit) => this.init.reportExit(exit));
     await this.#save();
   }
@@ -208,6 +217,7 @@ export class Container {
   takeOver(pid: number, phase: "created" | "running" | "paused", io: ProcessIo): void {
     this.#phase = phase;
     this.init.created(pid);
+    this.#cgroup = cgroupOf(pid);
     this.init.io = io;
     if (phase === "created") return;
     this.init.apply({ type: "started", pid });

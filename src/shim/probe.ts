@@ -130,9 +130,9 @@ export async function lookUp(name: string, searchPath: string): Promise<string> 
   const path = await tryLookUp(name, searchPath);
   if (path !== undefined) return path;
   const why = name.includes("/")
-    ? "no such file or directory"
-    : "executable file not found in $PATH";
-  throw new CodedError("unknown", `exec: ${JSON.stringify(name)}: ${why}`);
+    ? `fork/exec ${name}: no such file or directory`
+    : `exec: ${JSON.stringify(name)}: executable file not found in $PATH`;
+  throw new CodedError("unknown", why);
 }
 
 async function tryLookUp(name: string, searchPath: string): Promise<string | undefined> {

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { suite } from "node:test";
+import { fromBinary } from "@bufbuild/protobuf";
+import { MetricsSchema as MetricsV1 } from "#api/cgroups/v1/metrics_pb.ts";
+import { MetricsSchema as MetricsV2 } from "#api/cgroups/v2/metrics_pb.ts";
 import { openFilesOf } from "#test/support/processes.ts";
 import { roomTest } from "#test/support/room.ts";
 import { execSpec, makeBundle, runcOptions } from "./bundle.ts";
@@ -137,6 +140,12 @@ suite("order of what is told", () => {
       processes.find((process) => process.pid === pid)?.info?.typeUrl,
       "containerd.runc.v1.ProcessDetails",
     );
+    const { stats } = await task.stats(ctx, { id: "c1" });
+    assert.ok(stats && /^io\.containerd\.cgroups\.v[12]\.Metrics$/.test(stats.typeUrl));
+    const schema = stats.typeUrl.includes("v1") ? MetricsV1 : MetricsV2;
+    const metrics = fromBinary(schema, stats.value);
+    assert.equal(metrics.pids?.current, 2n);
+    assert.ok(Number(metrics.memory?.usage) > 0 || typeof metrics.memory?.usage === "object");
     await task.pause(ctx, { id: "c1" });
     assert.equal((await task.state(ctx, { id: "c1" })).status, 4);
     assert.equal((await task.state(ctx, { id: "c1", execId: "e1" })).status, 4);

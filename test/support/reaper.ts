@@ -38,12 +38,15 @@ export function adoptOrphans(): void {
   closeRange(3, 0xffffffff, CLOSE_RANGE_CLOEXEC);
   let seenBefore = new Set<number>();
   // Node reaps its own children each time round its loop, so a zombie seen at two ticks is nobody's. Waiting for any
-  // sooner would take the exit of a child that Node knows, and its exit event would never come.
-  setInterval(() => {
+  // sooner would take the exit of a child that Node knows, and its exit event would never come. On a busy machine two
+  // timers may fire without a look at signals in between; an immediate comes after one.
+  const tick = (): void => {
     const zombies = zombieChildren();
     for (const pid of zombies) if (seenBefore.has(pid)) waitpid(pid, [0], WNOHANG);
     seenBefore = new Set(zombies);
-  }, 50).unref();
+    setImmediate(() => setTimeout(tick, 50).unref()).unref();
+  };
+  setTimeout(tick, 50).unref();
 }
 
 function zombieChildren(): number[] {

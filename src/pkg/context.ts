@@ -1,4 +1,4 @@
-import { CodedError, failedPrecondition } from "#pkg/errors.ts";
+import { CodedError, failedPrecondition, wrap } from "#pkg/errors.ts";
 import { type Logger, silentLogger } from "#pkg/log.ts";
 import { assertIdentifier } from "#pkg/identifier.ts";
 
@@ -101,6 +101,10 @@ export function requireNamespace(ctx: Context): string {
   if (ctx.namespace === undefined || ctx.namespace === "") {
     throw failedPrecondition("namespace is required");
   }
-  assertIdentifier(ctx.namespace);
+  try {
+    assertIdentifier(ctx.namespace);
+  } catch (error) {
+    throw wrap("namespace validation", error);
+  }
   return ctx.namespace;
 }

@@ -17,6 +17,6 @@ export function assertIdentifier(value: string): void {
     );
   }
   if (!form.test(value)) {
-    throw invalidArgument(`identifier ${JSON.stringify(value)} must match pattern ${form.source}`);
+    throw invalidArgument(`identifier ${JSON.stringify(value)} must match ${form.source}`);
   }
 }

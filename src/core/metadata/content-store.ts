@@ -55,7 +55,7 @@ export class NamespacedContentStore implements ContentStore {
   async info(ctx: Context, digest: Digest): Promise<ContentInfo> {
     const ns = requireNamespace(ctx);
     const info = await this.#state.view((tx) => findBlob(tx, ns, digest)?.info);
-    if (!info) throw notFound(`content ${digest}`);
+    if (!info) throw notFound(`content digest ${digest}`);
     await this.#assertWhole(ctx, info);
     return info;
   }
@@ -124,7 +124,7 @@ export class NamespacedContentStore implements ContentStore {
   async open(ctx: Context, digest: Digest): Promise<ContentReader> {
     const ns = requireNamespace(ctx);
     const blob = await this.#state.view((tx) => findBlob(tx, ns, digest));
-    if (!blob) throw notFound(`content ${digest}`);
+    if (!blob) throw notFound(`content digest ${digest}`);
     return this.#backend.open(ctx, digest);
   }
 

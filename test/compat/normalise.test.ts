@@ -18,6 +18,7 @@ void test("normalise() keeps what two runs share and names the rest", () => {
     ["2026-11-21 10:27:00.123456789 +0000 UTC ns", "TIME ns"],
     ["a 1kB Less than a second x=1\n", "a 1kB AGE x=1\n"],
     ["x b=2,a=1,c=3", "x a=1,b=2,c=3"],
+    ['{"options":["b=1","a"],"x":["b","a"]}', '{"options":["a","b=1"],"x":["b","a"]}'],
     ["done: 5.49ms\t\n", "done: DURATION\n"],
     ["exit code 7 of 5 tasks", "exit code 7 of 5 tasks"],
     ["    indented:   stays", "    indented: stays"],

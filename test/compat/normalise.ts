@@ -10,7 +10,7 @@ export function normalise(text: string, replacements: Replacements): string {
   let result = text.replaceAll(ansi, "").replaceAll("\r\n", "\n");
   for (const [from, to] of replacements) result = result.replaceAll(from, to);
   for (const [pattern, replacement] of patterns) result = result.replace(pattern, replacement);
-  return lastProgress(result.split("\n")).map(sortLabels).join("\n");
+  return lastProgress(result.split("\n")).map(sortLabels).map(sortOptions).join("\n");
 }
 
 const ansi = new RegExp(`${String.fromCodePoint(27)}\\[[0-9;]*[A-Za-z]`, "g");
@@ -62,6 +62,13 @@ function sortLabels(line: string): string {
   const labels = /(?<=^| )[^ ,=]+=[^ ,]*(,[^ ,=]+=[^ ,]*)+$/.exec(line)?.[0];
   if (labels === undefined) return line;
   return line.slice(0, -labels.length) + labels.split(",").toSorted().join(",");
+}
+
+/** The options of a mount are a set: which comes first changed with the versions of containerd. */
+function sortOptions(line: string): string {
+  return line.replaceAll(/(?<="options":\[)[^\]]*/g, (options) =>
+    options.split(",").toSorted().join(","),
+  );
 }
 
 /** Sorts all lines of a table but its head, which is in capitals. */

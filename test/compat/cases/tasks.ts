@@ -212,11 +212,16 @@ export const taskCases: readonly CompatCase[] = [
     given: ["busybox"],
     lines: [
       "ctr run --rm --runtime io.containerd.none.v1 $busybox c1 true",
-      "ctr run --rm --runtime none $busybox c1 true",
       "ctr run --rm --runc-binary /none $busybox c1 true",
       "ctr c ls",
       "ctr t ls",
     ],
+  },
+  {
+    name: "a-runtime-whose-name-is-none",
+    given: ["busybox"],
+    lines: ["ctr run --rm --runtime none $busybox c1 true"],
+    differs: "The example in the sentence is of a newer runtime, as in containerd 2.",
   },
   {
     name: "events-tell-the-life-of-a-container",
@@ -246,5 +251,7 @@ export const taskCases: readonly CompatCase[] = [
       "ctr i rm $busybox",
       "events_stop /images/delete # in any order",
     ],
+    differs:
+      "As containerd 2 does, content that is stored is an event too, which this ctr has no words for.",
   },
 ];

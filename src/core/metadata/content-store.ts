@@ -243,9 +243,13 @@ export class NamespacedContentStore implements ContentStore {
       if (isNotFound(error)) return;
       throw error;
     }
-    if (ctx.lease !== undefined) {
-      await this.#state.update((tx) => tx.addToLease(ctx, blob.node));
-    }
+    // Looked up again: a collection may have taken it since, and a lease on nothing would promise what is gone.
+    const leased = await this.#state.update((tx) => {
+      const still = findBlob(tx, ns, digest);
+      if (still) tx.addToLease(ctx, still.node);
+      return still !== undefined;
+    });
+    if (!leased) return;
     throw alreadyExists(`content ${digest}`);
   }
 

@@ -6,7 +6,7 @@ import type { Context } from "#pkg/context.ts";
 import { isNotFound, notFound } from "#pkg/errors.ts";
 import type { Labels } from "#pkg/label.ts";
 import { bigint, encodeMap, stringMap, text } from "#pkg/sqlite/row.ts";
-import { nowNanos, type UnixNanos } from "#pkg/time.ts";
+import type { UnixNanos } from "#pkg/time.ts";
 
 /**
  * A commit that the backend is asked for.
@@ -57,7 +57,7 @@ export function recordCommit(tx: Transaction, ns: string, intent: CommitIntent):
     backendKey: intent.backendName,
     labels: intent.labels,
     createdAt: intent.createdAt,
-    updatedAt: nowNanos(),
+    updatedAt: intent.createdAt,
   });
 }
 

@@ -128,6 +128,26 @@ suite("order of what is told", () => {
     { needs: ["crun"] },
   );
 
+  roomTest("events wait, in order, for a daemon that restarts", async (room) => {
+    const shim = await SupervisorFixture.start(room);
+    const { ctx, task } = shim;
+    await task.create(ctx, { id: "c1", bundle: makeBundle(room, "c1"), options });
+    await shim.waitForEvent((event) => event.topic === "/tasks/create");
+    await shim.stopEvents();
+    await task.start(ctx, { id: "c1" });
+    await task.kill(ctx, { id: "c1", signal: 9 });
+    await task.wait(ctx, { id: "c1" });
+    await task.delete(ctx, { id: "c1" });
+    await shim.startEvents();
+    await shim.waitForEvent((event) => event.topic === "/tasks/delete");
+    assert.deepEqual(shim.topics("c1"), [
+      "/tasks/create",
+      "/tasks/start",
+      "/tasks/exit c1",
+      "/tasks/delete",
+    ]);
+  });
+
   roomTest("pause and resume are told, and an exec is as paused as its container", async (room) => {
     const shim = await SupervisorFixture.start(room);
     const { ctx, task } = shim;

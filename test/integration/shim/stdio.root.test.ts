@@ -82,6 +82,24 @@ suite("streams of a task", () => {
     assert.equal(await stdout.toEnd(), "a\r\n33 101\r\nb\r\n50 80\r\n");
   });
 
+  roomTest("what a terminal's process wrote last arrives, however much it is", async (room) => {
+    const shim = await SupervisorFixture.start(room);
+    const { ctx, task } = shim;
+    for (const n of [1, 2, 3]) {
+      const id = `c${n}`;
+      const stdout = new OutputFifo(room, id);
+      const script = "head -c 1000000 /dev/zero | tr '\\0' x; echo done";
+      const bundle = makeBundle(room, id, { args: ["sh", "-c", script], terminal: true });
+      await task.create(ctx, { id, bundle, options, stdout: stdout.path, terminal: true });
+      await task.start(ctx, { id });
+      await task.wait(ctx, { id });
+      await task.delete(ctx, { id });
+      const text = await stdout.toEnd();
+      assert.equal(text.length, 1_000_006);
+      assert.ok(text.endsWith("xdone\r\n"));
+    }
+  });
+
   roomTest(
     "an exec with a terminal ends for its client although a child keeps it",
     async (room) => {

@@ -1,6 +1,7 @@
 import { fchmodSync, ftruncateSync, readdirSync, writeSync } from "node:fs";
 import { DirectoryTree, type Directory } from "#pkg/archive/directory-tree.ts";
 import { applyToFd, applyToPlace, timesOf } from "#pkg/archive/file-attributes.ts";
+import type { OpenQuestions } from "#pkg/archive/adopt-layer.ts";
 import { LowerLayers } from "#pkg/archive/lower-layers.ts";
 import { LowerContent, type WhiteoutForm } from "#pkg/archive/lower-content.ts";
 import { type ByteString, invalidArchive, shown, type TarEntry } from "#pkg/archive/tar-entry.ts";
@@ -20,9 +21,7 @@ export interface ExtractOptions {
   readonly devices: "make" | "skip";
 }
 
-export interface ExtractSummary {
-  /** Directories that no entry described and no parent had, by path (byte strings). */
-  readonly implied: readonly ByteString[];
+export interface ExtractSummary extends OpenQuestions {
   /** What was left out, in words; bounded. */
   readonly warnings: readonly string[];
 }
@@ -92,6 +91,9 @@ export class LayerExtractor implements TarHandler, Disposable {
 
   /** To be called when the archive is complete. */
   finish(): ExtractSummary {
+    const { hidesRoot } = this.#lower;
+    this.#guard(() => this.#lower.dropIdleMarks());
+    if (hidesRoot) this.#guard(() => this.#lower.hideTop(this.#parents.topNames()));
     for (const [path, times] of this.#directoryTimes) {
       this.#name = path;
       this.#guard(() => {
@@ -101,7 +103,8 @@ export class LayerExtractor implements TarHandler, Disposable {
         this.#tree.endEntry();
       });
     }
-    return { implied: this.#implied, warnings: this.#warnings };
+    const whiteouts = this.#options.parents.length > 0 ? [] : this.#lower.whiteouts;
+    return { implied: this.#implied, whiteouts, hidesRoot, warnings: this.#warnings };
   }
 
   [Symbol.dispose](): void {
@@ -119,7 +122,10 @@ export class LayerExtractor implements TarHandler, Disposable {
     if (whiteout?.kind === "ignored" || this.#isSkippedDevice(entry)) return;
     const parent = this.#parentOf(parentPath(path));
     if (whiteout?.kind === "opaque") return this.#lower.hideAll(parent);
-    if (whiteout?.kind === "remove") return this.#lower.hide(parent, whiteout.name, entry);
+    if (whiteout?.kind === "remove") {
+      const hidden = joinPath(parent.path, whiteout.name);
+      return this.#lower.hide(parent, whiteout.name, entry, () => !this.#parents.lacks(hidden));
+    }
     this.#create(parent, base, entry);
     this.#lower.add(joinPath(parent.path, base));
   }
@@ -225,6 +231,7 @@ export class LayerExtractor implements TarHandler, Disposable {
   #makeImplied(parent: Directory, name: ByteString): Directory {
     const directory = this.#lower.makeDirectory(parent, name);
     fchmodSync(directory.fd, 0o755);
+    if (this.#lower.isHidden(directory.path)) return directory;
     const times = this.#parents.copyAttributes(directory);
     if (times) this.#directoryTimes.set(directory.path, times);
     else this.#implied.push(directory.path);

@@ -1,7 +1,8 @@
 import { readdirSync } from "node:fs";
+import { isWhiteoutNode } from "#pkg/archive/lower-layers.ts";
 import type { Directory, DirectoryTree } from "#pkg/archive/directory-tree.ts";
 import type { ByteString } from "#pkg/archive/tar-entry.ts";
-import { joinPath, kernelPath, parentPath } from "#pkg/archive/tree-path.ts";
+import { basePath, joinPath, kernelPath, parentPath } from "#pkg/archive/tree-path.ts";
 import { removeTree } from "#pkg/archive/tree-walk.ts";
 import { isErrno } from "#pkg/errors.ts";
 import { AT, S_IF } from "#pkg/sys/constants.ts";
@@ -30,6 +31,10 @@ export class LowerContent {
   readonly #mine = new Set<ByteString>();
   /** Directories in which nothing of the layers below is left. */
   readonly #hidden = new Set<ByteString>();
+  #hidesRoot = false;
+  /** Marks of this layer, by path. */
+  readonly #opaque = new Set<ByteString>();
+  readonly #whiteouts: ByteString[] = [];
 
   constructor(sys: Syscalls, tree: DirectoryTree, form: WhiteoutForm, isFresh: boolean) {
     this.#sys = sys;
@@ -44,31 +49,74 @@ export class LowerContent {
     for (let p = path; p !== "" && !this.#mine.has(p); p = parentPath(p)) this.#mine.add(p);
   }
 
-  /** Hides `name` of layers below. */
-  hide(parent: Directory, name: ByteString, owner: { uid: number; gid: number }): void {
+  /**
+   * Hides `name` of layers below. `isNeeded` is asked before a mark is made: one that hides nothing would be seen, in a
+   * directory that only this layer has.
+   */
+  hide(
+    parent: Directory,
+    name: ByteString,
+    owner: { uid: number; gid: number },
+    isNeeded: () => boolean,
+  ): void {
     if (this.#form === "remove") {
       const stat = this.#stat(parent, name);
       if (stat && !this.#keepOwn(parent, name, stat)) this.#remove(parent, name);
       return;
     }
-    try {
-      this.#makeWhiteout(parent, name, owner);
-      return;
-    } catch (error) {
-      if (!isErrno(error, "EEXIST")) throw error;
-    }
     const stat = this.#stat(parent, name);
     if (stat && this.#keepOwn(parent, name, stat)) return;
-    this.#remove(parent, name);
-    this.#makeWhiteout(parent, name, owner);
+    if (stat) this.#remove(parent, name);
+    if (isNeeded()) this.#makeWhiteout(parent, name, owner);
   }
 
   /** Hides all that layers below have in the directory. */
   hideAll(directory: Directory): void {
-    if (this.#form !== "remove") this.#markOpaque(directory);
-    if (this.#isFresh || this.#isHidden(directory.path)) return;
+    if (this.#form !== "remove" && directory.path === "") this.#hidesRoot = true;
+    else if (this.#form !== "remove") this.#markOpaque(directory);
+    if (this.#isFresh || this.#isCleared(directory.path)) return;
     this.#prune(directory);
     this.#hidden.add(directory.path);
+  }
+
+  /** Whether the layer hides all that is below it. overlayfs knows no opaque root: `hideTop` does it by name. */
+  get hidesRoot(): boolean {
+    return this.#hidesRoot;
+  }
+
+  /** Every mark made for a name that is gone, also where something else stands by now. */
+  get whiteouts(): readonly ByteString[] {
+    return this.#whiteouts;
+  }
+
+  /** Whether the layer has said, so far, that nothing below shows through at the path. */
+  isHidden(path: ByteString): boolean {
+    return this.#hidesRoot || this.#opaque.has(path) || hasAncestorIn(this.#opaque, path);
+  }
+
+  /** Removes marks below directories that hide all anyway: in those, overlayfs would list them. */
+  dropIdleMarks(): void {
+    if (!this.#hidesRoot && this.#opaque.size === 0) return;
+    for (const path of this.#whiteouts) {
+      if (!this.#hidesRoot && !hasAncestorIn(this.#opaque, path)) continue;
+      const parent = this.#tree.resolve(parentPath(path), () => undefined);
+      const name = basePath(path);
+      if (parent && this.isWhiteout(parent, name)) {
+        this.#sys.unlinkat(parent.fd, kernelPath(name), 0);
+      }
+      this.#tree.endEntry();
+    }
+  }
+
+  /** Hides names at the top, of layers below that are in other directories. */
+  hideTop(names: Iterable<ByteString>): void {
+    for (const name of names) {
+      const directory = this.#tree.child(this.#tree.root, name);
+      if (directory) this.#markOpaque(directory);
+      else if (!this.#stat(this.#tree.root, name)) {
+        this.#makeWhiteout(this.#tree.root, name, { uid: 0, gid: 0 });
+      }
+    }
   }
 
   isWhiteout(parent: Directory, name: ByteString): boolean {
@@ -118,9 +166,8 @@ export class LowerContent {
     return this.#isFresh || this.#mine.has(path);
   }
 
-  #isHidden(path: ByteString): boolean {
-    for (let p = path; p !== ""; p = parentPath(p)) if (this.#hidden.has(p)) return true;
-    return this.#hidden.has("");
+  #isCleared(path: ByteString): boolean {
+    return this.#hidden.has(path) || hasAncestorIn(this.#hidden, path);
   }
 
   /** Removes what is not of this layer below the directory. */
@@ -158,12 +205,14 @@ export class LowerContent {
   #makeWhiteout(parent: Directory, name: ByteString, owner: { uid: number; gid: number }): void {
     const path = kernelPath(name);
     this.#sys.mknodat(parent.fd, path, S_IF.CHR, whiteoutDevice);
+    this.#whiteouts.push(joinPath(parent.path, name));
     this.#sys.fchownat(parent.fd, path, owner, AT.SYMLINK_NOFOLLOW);
   }
 
   #markOpaque(directory: Directory): void {
     const name = this.#form === "overlay" ? "trusted.overlay.opaque" : "user.overlay.opaque";
     this.#sys.fsetxattr(directory.fd, name, Buffer.from("y"));
+    this.#opaque.add(directory.path);
   }
 
   #stat(parent: Directory, name: ByteString): FileStat | undefined {
@@ -176,7 +225,10 @@ export class LowerContent {
   }
 }
 
-function isWhiteoutNode(stat: FileStat): boolean {
-  const isCharacter = (stat.mode & S_IF.MT) === S_IF.CHR;
-  return isCharacter && stat.rdev.major === 0 && stat.rdev.minor === 0;
+function hasAncestorIn(paths: ReadonlySet<ByteString>, path: ByteString): boolean {
+  for (let p = path; p !== ""; ) {
+    p = parentPath(p);
+    if (paths.has(p)) return true;
+  }
+  return false;
 }

@@ -1,10 +1,10 @@
-import { fchmodSync } from "node:fs";
+import { fchmodSync, readdirSync } from "node:fs";
 import type { Directory } from "#pkg/archive/directory-tree.ts";
 import type { ByteString } from "#pkg/archive/tar-entry.ts";
 import { kernelPath, parentPath } from "#pkg/archive/tree-path.ts";
 import { isErrno } from "#pkg/errors.ts";
 import { AT, O, RESOLVE, S_IF } from "#pkg/sys/constants.ts";
-import type { Fd, FileTimes, Syscalls } from "#pkg/sys/syscall.ts";
+import type { Fd, FileStat, FileTimes, Syscalls } from "#pkg/sys/syscall.ts";
 
 /** The trees below the one being written, the nearest first; opened when first asked. */
 export class LowerLayers implements Disposable {
@@ -35,27 +35,52 @@ export class LowerLayers implements Disposable {
     }
   }
 
+  /** Whether no layer below has anything at the path. Without layers to ask that is not known. */
+  lacks(path: ByteString): boolean {
+    if (this.#roots.length === 0) return false;
+    const fd = this.#topmost(path);
+    if (fd === undefined) return true;
+    try {
+      return isWhiteoutNode(this.#sys.fstatat(fd, "", AT.EMPTY_PATH));
+    } finally {
+      this.#sys.close(fd);
+    }
+  }
+
+  /** What stands at the top of any layer below. */
+  topNames(): ReadonlySet<ByteString> {
+    const names = this.#opened().flatMap((fd) => {
+      return readdirSync(`/proc/self/fd/${fd}`, { encoding: "latin1" });
+    });
+    return new Set(names);
+  }
+
   [Symbol.dispose](): void {
     for (const fd of this.#fds ?? []) this.#sys.close(fd);
     this.#fds = undefined;
   }
 
-  #find(path: ByteString): Fd | undefined {
+  #opened(): readonly Fd[] {
     this.#fds ??= this.#roots.map((root) => {
-      return this.#sys.openat(AT.FDCWD, root, O.PATH | O.DIRECTORY);
+      return this.#sys.openat(AT.FDCWD, root, O.RDONLY | O.DIRECTORY);
     });
-    for (const root of this.#fds) {
-      const found = this.#open(root, path);
-      if (found !== undefined) return this.#asDirectory(found);
-      if (this.#isHiddenBelow(root, path)) return undefined;
-    }
+    return this.#fds;
+  }
+
+  /** The directory that shows through at the path; a file or whiteout there hides those further down. */
+  #find(path: ByteString): Fd | undefined {
+    const fd = this.#topmost(path);
+    if (fd === undefined || isDirectory(this.#sys.fstatat(fd, "", AT.EMPTY_PATH))) return fd;
+    this.#sys.close(fd);
     return undefined;
   }
 
-  /** A file or whiteout there says that the layers further down do not count. */
-  #asDirectory(fd: Fd): Fd | undefined {
-    if ((this.#sys.fstatat(fd, "", AT.EMPTY_PATH).mode & S_IF.MT) === S_IF.DIR) return fd;
-    this.#sys.close(fd);
+  #topmost(path: ByteString): Fd | undefined {
+    for (const root of this.#opened()) {
+      const found = this.#open(root, path);
+      if (found !== undefined) return found;
+      if (this.#isHiddenBelow(root, path)) return undefined;
+    }
     return undefined;
   }
 
@@ -82,8 +107,8 @@ export class LowerLayers implements Disposable {
       const fd = this.#open(root, p);
       if (fd === undefined) continue;
       try {
-        const isDirectory = (this.#sys.fstatat(fd, "", AT.EMPTY_PATH).mode & S_IF.MT) === S_IF.DIR;
-        return !isDirectory || isOpaque(this.#sys, fd);
+        const stat = this.#sys.fstatat(fd, "", AT.EMPTY_PATH);
+        return !isDirectory(stat) || isOpaque(this.#sys, fd);
       } finally {
         this.#sys.close(fd);
       }
@@ -103,6 +128,15 @@ export class LowerLayers implements Disposable {
       }
     }
   }
+}
+
+function isDirectory(stat: FileStat): boolean {
+  return (stat.mode & S_IF.MT) === S_IF.DIR;
+}
+
+export function isWhiteoutNode(stat: FileStat): boolean {
+  const isCharacter = (stat.mode & S_IF.MT) === S_IF.CHR;
+  return isCharacter && stat.rdev.major === 0 && stat.rdev.minor === 0;
 }
 
 /** Whether overlayfs would let nothing below show through this directory. */

@@ -1,5 +1,6 @@
-import type { ExtractOptions } from "#pkg/archive/layer-extractor.ts";
-import type { ByteString } from "#pkg/archive/tar-entry.ts";
+import type { OpenQuestions } from "#pkg/archive/adopt-layer.ts";
+import type { Compression } from "#pkg/archive/compression.ts";
+import type { ExtractOptions, ExtractSummary } from "#pkg/archive/layer-extractor.ts";
 import type { Digest } from "#pkg/digest.ts";
 import type { ErrorCode } from "#pkg/errors.ts";
 
@@ -15,6 +16,27 @@ export interface TreeJobs {
       readonly options: ExtractOptions;
     };
     readonly result: AppliedLayer;
+  };
+  /** Finishes a layer that was unpacked without its parents (adopt-layer.ts). */
+  adopt: {
+    readonly job: {
+      readonly kind: "adopt";
+      readonly root: string;
+      readonly parents: readonly string[];
+      readonly questions: OpenQuestions;
+    };
+    readonly result: undefined;
+  };
+  /** Makes a layer of what the upper tree has over the lower one; its bytes come as output. */
+  compare: {
+    readonly job: {
+      readonly kind: "compare";
+      readonly lower: string;
+      readonly upper: string;
+      readonly mtimeMaxNs: bigint | undefined;
+      readonly compression: Compression;
+    };
+    readonly result: ComparedTrees;
   };
   usage: {
     readonly job: { readonly kind: "usage"; readonly path: string };
@@ -37,12 +59,16 @@ export interface TreeJobs {
   };
 }
 
-export interface AppliedLayer {
+export interface AppliedLayer extends ExtractSummary {
   /** Of the whole uncompressed stream, to its last byte. */
   readonly diffId: Digest;
   readonly sizeBytes: number;
-  readonly implied: readonly ByteString[];
-  readonly warnings: readonly string[];
+}
+
+export interface ComparedTrees {
+  /** Of the uncompressed bytes. */
+  readonly diffId: Digest;
+  readonly sizeBytes: number;
 }
 
 /** Hard links counted once, the top directory included. */
@@ -58,13 +84,15 @@ export type TreeJob = TreeJobs[TreeJobKind]["job"];
 export type ToWorker =
   | { readonly type: "job"; readonly job: TreeJob; readonly cancel: SharedArrayBuffer }
   | { readonly type: "chunk"; readonly chunk: Uint8Array }
-  | { readonly type: "end" };
+  | { readonly type: "end" }
+  | { readonly type: "output-credit" };
 
 /** From a worker; `done` or `failed` end a job. */
 export type FromWorker =
   | { readonly type: "credit" }
+  | { readonly type: "output"; readonly chunk: Uint8Array }
   | { readonly type: "done"; readonly result: unknown }
   | { readonly type: "failed"; readonly code: ErrorCode; readonly message: string };
 
-/** Chunks of input that may be under way to a worker. */
-export const inputChunksMax = 8;
+/** Chunks that may be under way to a worker, or from it. */
+export const chunksUnderWayMax = 8;

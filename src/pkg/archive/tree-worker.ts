@@ -1,11 +1,21 @@
 import assert from "node:assert";
 import { dirname, basename } from "node:path";
 import { parentPort } from "node:worker_threads";
+import { adoptLayer } from "#pkg/archive/adopt-layer.ts";
 import { applyLayer, readFileChunks } from "#pkg/archive/apply-layer.ts";
-import type { FromWorker, ToWorker, TreeJob } from "#pkg/archive/tree-job.ts";
+import {
+  chunksUnderWayMax,
+  type ComparedTrees,
+  type FromWorker,
+  type ToWorker,
+  type TreeJob,
+  type TreeJobs,
+} from "#pkg/archive/tree-job.ts";
 import { removeTree, treeUsage } from "#pkg/archive/tree-walk.ts";
+import { writeLayer } from "#pkg/archive/write-layer.ts";
 import { CodedError, codeOf, isErrno, messageOf } from "#pkg/errors.ts";
 import { AT, O } from "#pkg/sys/constants.ts";
+import { compareTrees } from "#pkg/archive/compare-trees.ts";
 import { copyTree } from "#pkg/archive/copy-tree.ts";
 import { linux } from "#pkg/sys/linux.ts";
 import type { Fd } from "#pkg/sys/syscall.ts";
@@ -35,6 +45,21 @@ async function* inputChunks(): AsyncGenerator<Buffer, void, undefined> {
   }
 }
 
+let outputCredits = 0;
+let onOutputCredit: (() => void) | undefined;
+
+async function output(chunk: Buffer): Promise<void> {
+  while (outputCredits === 0) {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    onOutputCredit = resolve;
+    await promise;
+  }
+  outputCredits--;
+  // A copy: a compressor's output may be part of a buffer it goes on filling.
+  const copy = new Uint8Array(chunk);
+  port?.postMessage({ type: "output", chunk: copy } satisfies FromWorker, [copy.buffer]);
+}
+
 function send(message: FromWorker): void {
   port?.postMessage(message);
 }
@@ -45,6 +70,10 @@ async function perform(job: TreeJob, checkpoint: () => void): Promise<unknown> {
       const layer = job.file === undefined ? inputChunks() : readFileChunks(job.file);
       return applyLayer(linux, job.root, layer, job.options, checkpoint);
     }
+    case "compare":
+      return compare(job, checkpoint);
+    case "adopt":
+      return adoptLayer(linux, job.root, job.parents, job.questions);
     case "usage":
       return withDirectory(job.path, (fd) => treeUsage(linux, fd, checkpoint));
     case "remove":
@@ -56,6 +85,19 @@ async function perform(job: TreeJob, checkpoint: () => void): Promise<unknown> {
     case "sync":
       return withDirectory(job.path, (fd) => linux.syncfs(fd));
   }
+}
+
+async function compare(
+  { lower, upper, mtimeMaxNs, compression }: TreeJobs["compare"]["job"],
+  checkpoint: () => void,
+): Promise<ComparedTrees> {
+  const open = (path: string): Fd => linux.openat(AT.FDCWD, path, O.RDONLY | O.DIRECTORY);
+  using fds = new DisposableStack();
+  const lowerFd = fds.adopt(open(lower), (fd) => linux.close(fd));
+  const upperFd = fds.adopt(open(upper), (fd) => linux.close(fd));
+  const layer = compareTrees(linux, { lower: lowerFd, upper: upperFd, mtimeMaxNs });
+  // Awaited here: the directories must stay open until the last byte is read.
+  return await writeLayer(layer, compression, output, checkpoint);
 }
 
 function withDirectory<T>(path: string, use: (fd: Fd) => T): T {
@@ -92,6 +134,7 @@ async function run(job: TreeJob, cancel: SharedArrayBuffer): Promise<void> {
     if (Atomics.load(flag, 0) !== 0) throw new CodedError("canceled", "context canceled");
   };
   input.length = 0;
+  outputCredits = chunksUnderWayMax;
   try {
     send({ type: "done", result: await perform(job, checkpoint) });
   } catch (error) {
@@ -102,6 +145,11 @@ async function run(job: TreeJob, cancel: SharedArrayBuffer): Promise<void> {
 port.on("message", (message: ToWorker) => {
   if (message.type === "job") {
     void run(message.job, message.cancel);
+    return;
+  }
+  if (message.type === "output-credit") {
+    outputCredits++;
+    onOutputCredit?.();
     return;
   }
   input.push(message.type === "end" ? "end" : { chunk: message.chunk });

@@ -3,7 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import {
   type FromWorker,
-  inputChunksMax,
+  chunksUnderWayMax,
   type ToWorker,
   type TreeJobKind,
   type TreeJobs,
@@ -17,6 +17,13 @@ export interface TreeWorkersOptions {
   readonly idleMs?: number;
 }
 
+export interface JobStreams {
+  /** The bytes a job works on, where it has no file. */
+  readonly input?: AsyncIterable<Uint8Array> | undefined;
+  /** Takes the bytes a job makes, in order, one call at a time. */
+  readonly output?: ((chunk: Uint8Array) => Promise<void>) | undefined;
+}
+
 const queueMax = 10_000;
 const idleMsDefault = 10_000;
 /** What still hangs in the kernel then is left to it. */
@@ -24,6 +31,8 @@ const closeGraceMs = 5_000;
 /** How long a cancelled job may take to stop before its thread is ended; none for one that changes nothing. */
 const cancelGraceMs: Readonly<Record<TreeJobKind, number>> = {
   apply: 10_000,
+  adopt: 10_000,
+  compare: 10_000,
   copy: 10_000,
   remove: 10_000,
   usage: 0,
@@ -53,12 +62,12 @@ export class TreeWorkers implements AsyncDisposable {
   async run<K extends TreeJobKind>(
     ctx: Context,
     job: TreeJobs[K]["job"] & { readonly kind: K },
-    input?: AsyncIterable<Uint8Array>,
+    streams: JobStreams = {},
   ): Promise<TreeJobs[K]["result"]> {
     const worker = await this.#acquire(ctx);
     try {
       // -- the worker answers each kind of job with its result
-      return (await worker.run(ctx, job, input)) as TreeJobs[K]["result"];
+      return (await worker.run(ctx, job, streams)) as TreeJobs[K]["result"];
     } finally {
       this.#release(worker);
     }
@@ -158,7 +167,7 @@ class TreeWorker {
   async run(
     ctx: Context,
     job: TreeJobs[TreeJobKind]["job"],
-    input: AsyncIterable<Uint8Array> | undefined,
+    { input, output }: JobStreams,
   ): Promise<unknown> {
     ctx.throwIfEnded();
     const cancel = new SharedArrayBuffer(4);
@@ -170,8 +179,13 @@ class TreeWorker {
       feeder.stop();
       grace = setTimeout(() => void this.end(), cancelGraceMs[job.kind]);
     };
+    const drain = new Drain(output, {
+      credit: () => this.#worker.postMessage({ type: "output-credit" } satisfies ToWorker),
+      failed: () => Atomics.store(new Int32Array(cancel), 0, 1),
+    });
     this.#onMessage = (message) => {
       if (message.type === "credit") feeder.credit();
+      else if (message.type === "output") drain.take(message.chunk);
       else if (message.type === "done") resolve(message.result);
       else reject(new CodedError(message.code, message.message));
     };
@@ -183,6 +197,7 @@ class TreeWorker {
       // Both, whatever becomes of either: nothing may go on after this.
       const done = promise.finally(() => feeder.stop());
       const [answered, fed] = await Promise.allSettled([done, feeding]);
+      await drain.finish();
       if (Atomics.load(new Int32Array(cancel), 0) !== 0) ctx.throwIfEnded();
       if (fed.status === "rejected") throw fed.reason;
       if (answered.status === "rejected") throw answered.reason;
@@ -230,7 +245,7 @@ type Post = (message: ToWorker, transfer?: ArrayBuffer[]) => void;
 class Feeder {
   readonly #post: Post;
   readonly #stopping = Promise.withResolvers<"stopped">();
-  #credits = inputChunksMax;
+  #credits = chunksUnderWayMax;
   #stopped = false;
   #wake: (() => void) | undefined;
 
@@ -276,5 +291,36 @@ class Feeder {
       await promise;
     }
     return !this.#stopped;
+  }
+}
+
+/** Hands a job's output on, in order. */
+class Drain {
+  readonly #output: JobStreams["output"];
+  readonly #on: { readonly credit: () => void; readonly failed: () => void };
+  #last: Promise<void> = Promise.resolve();
+  #failure: { readonly reason: unknown } | undefined;
+
+  constructor(output: JobStreams["output"], on: { credit: () => void; failed: () => void }) {
+    this.#output = output;
+    this.#on = on;
+  }
+
+  take(chunk: Uint8Array): void {
+    this.#last = this.#last.then(async () => {
+      try {
+        if (!this.#failure) await this.#output?.(chunk);
+      } catch (reason) {
+        this.#failure = { reason };
+        this.#on.failed();
+      }
+      this.#on.credit();
+    });
+  }
+
+  async finish(): Promise<void> {
+    await this.#last;
+    // -- passed on as the taker threw it
+    if (this.#failure) throw this.#failure.reason;
   }
 }

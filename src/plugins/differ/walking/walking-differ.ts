@@ -3,18 +3,14 @@ import type { ApplyOptions, CompareOptions, Differ } from "#core/diff/diff.ts";
 import type { Mount } from "#core/mount/mount.ts";
 import type { Mounter } from "#core/mount/mounter.ts";
 import { isReadOnly, overlayLowers, overlayUpper } from "#core/mount/options.ts";
+import { keepOpenQuestions } from "#core/snapshots/open-questions.ts";
 import type { ExtractOptions } from "#pkg/archive/layer-extractor.ts";
 import type { AppliedLayer } from "#pkg/archive/tree-job.ts";
 import type { TreeWorkers } from "#pkg/archive/tree-workers.ts";
 import type { Context } from "#pkg/context.ts";
 import type { Descriptor } from "#pkg/descriptor.ts";
-import {
-  CodedError,
-  failedPrecondition,
-  invalidArgument,
-  notImplemented,
-  wrap,
-} from "#pkg/errors.ts";
+import { CodedError, failedPrecondition, invalidArgument, wrap } from "#pkg/errors.ts";
+import { compareMounts } from "#plugins/differ/walking/compare.ts";
 import { isLayer, layerMediaType } from "#plugins/differ/walking/media-type.ts";
 
 export interface WalkingDifferOptions {
@@ -62,6 +58,8 @@ export class WalkingDiffer implements Differ {
     await using reader = await this.#open(ctx, layer);
     const applied = await this.#withTarget(ctx, mounts, async (target) => {
       const result = await this.#unpack(ctx, reader, target);
+      const isAlone = target.whiteouts !== "remove" && target.parents.length === 0;
+      if (isAlone) await keepOpenQuestions(target.root, result);
       if (options.syncFs === true) await this.#sync(ctx, target.root);
       return result;
     });
@@ -71,12 +69,13 @@ export class WalkingDiffer implements Differ {
   }
 
   compare(
-    _ctx: Context,
-    _lower: readonly Mount[],
-    _upper: readonly Mount[],
-    _options?: CompareOptions,
+    ctx: Context,
+    lower: readonly Mount[],
+    upper: readonly Mount[],
+    options: CompareOptions = {},
   ): Promise<Descriptor> {
-    throw notImplemented("compare");
+    const parts = { content: this.#content, mounter: this.#mounter, workers: this.#workers };
+    return compareMounts(parts, ctx, lower, upper, options);
   }
 
   async #open(ctx: Context, layer: Descriptor): Promise<ContentReader> {
@@ -97,7 +96,8 @@ export class WalkingDiffer implements Differ {
   #unpack(ctx: Context, reader: ContentReader, target: Target): Promise<AppliedLayer> {
     const { root, ...options } = target;
     const job = { kind: "apply", root, file: reader.path, options } as const;
-    return this.#workers.run(ctx, job, reader.path === undefined ? reader.stream() : undefined);
+    const input = reader.path === undefined ? reader.stream() : undefined;
+    return this.#workers.run(ctx, job, { input });
   }
 
   async #sync(ctx: Context, path: string): Promise<void> {

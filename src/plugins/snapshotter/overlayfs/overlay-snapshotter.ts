@@ -2,6 +2,7 @@ import { chmod, chown, mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Mount } from "#core/mount/mount.ts";
 import { SnapshotDirectories } from "#core/snapshots/directories.ts";
+import { dropOpenQuestions, readOpenQuestions } from "#core/snapshots/open-questions.ts";
 import {
   type SnapshotChain,
   type SnapshotRecord,
@@ -116,8 +117,11 @@ export class OverlaySnapshotter implements Snapshotter {
     key: string,
     options: SnapshotOptions = {},
   ): Promise<void> {
-    const { id } = await this.#records.get(key);
+    const { id, info } = await this.#records.get(key);
     const path = this.#upper(id);
+    if (info.parent === "" && (options.parent ?? "") !== "") {
+      await this.#adopt(ctx, id, options.parent ?? "");
+    }
     const usage = await this.#options.workers.run(ctx, { kind: "usage", path });
     // Files first: a record on disk must not promise layers that are not.
     await this.#directories.sync(ctx);
@@ -182,6 +186,16 @@ export class OverlaySnapshotter implements Snapshotter {
     } catch (error) {
       throw wrap("failed to create snapshot", error);
     }
+  }
+
+  /** Before the record names the parent: what a crash leaves is the same active snapshot, which can do it again. */
+  async #adopt(ctx: Context, id: number, parent: string): Promise<void> {
+    const questions = await readOpenQuestions(this.#directories.path(id));
+    if (!questions) return;
+    const parents = (await this.#records.parentIds(parent)).map((p) => this.#upper(p));
+    const root = this.#upper(id);
+    await this.#options.workers.run(ctx, { kind: "adopt", root, parents, questions });
+    await dropOpenQuestions(this.#directories.path(id));
   }
 
   async #fill(dir: string, kind: "active" | "view", parentId: number | undefined): Promise<void> {

@@ -11,7 +11,9 @@ export interface LogEntry {
 /** One line, without its line feed. */
 export type LogFormatter = (entry: LogEntry) => string;
 
-/** logrus' text as it goes to a file or the journal: `time="..." level=info msg="..." key=value`. */
+/**
+ * logrus' text as it goes to a file or the journal: `time="..." level=info msg="..." key=value`.
+ */
 export function formatText({ time, level, message, fields }: LogEntry): string {
   const head: [string, unknown][] = [
     ["time", formatTime(time)],
@@ -97,7 +99,8 @@ const escapes: Readonly<Record<string, string>> = {
 
 /** As Go quotes: a log line can neither be broken nor coloured by what a client sent. */
 export function quote(text: string): string {
-  // Everything that does not show as a character of its own, and the two characters of the quoting itself.
+  // Everything that does not show as a character of its own, and the two characters of the quoting
+  // itself.
   const escaped = text.replaceAll(/["\\]|[^\p{L}\p{M}\p{N}\p{P}\p{S} ]/gu, (c) => {
     const known = escapes[c];
     if (known !== undefined) return known;
@@ -141,8 +144,8 @@ function jsonReplacer(_key: string, value: unknown): unknown {
 const chainMax = 16;
 
 /**
- * An error's message and those of its causes, joined by `: `. Our own errors carry the text of their cause already, so
- * a cause is only added where its words are not there yet.
+ * An error's message and those of its causes, joined by `: `. Our own errors carry the text of
+ * their cause already, so a cause is only added where its words are not there yet.
  */
 export function errorChain(error: Error): string {
   let text = error.message === "" ? error.name : error.message;

@@ -85,10 +85,12 @@ const attemptsMax = 20;
 const pauseMs = 5;
 
 /**
- * Writes to a descriptor at once: a line about a crash must be out before the process is, and lines keep their order.
+ * Writes to a descriptor at once: a line about a crash must be out before the process is, and lines
+ * keep their order.
  *
- * Where the descriptor does not block, a pipe that nobody empties costs 100 ms a line and then the line, which is counted
- * in front of the next one that gets through. A reader that went away is nobody's error.
+ * Where the descriptor does not block, a pipe that nobody empties costs 100 ms a line and then the
+ * line, which is counted in front of the next one that gets through. A reader that went away is
+ * nobody's error.
  */
 export function descriptorWriter(fd: number): (line: string) => void {
   const pause = new Int32Array(new SharedArrayBuffer(4));

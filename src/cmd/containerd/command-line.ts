@@ -11,7 +11,8 @@ interface Options {
   readonly version?: true;
 }
 
-// What a command needs is loaded when it runs: the version should not wait for the daemon's modules.
+// What a command needs is loaded when it runs: the version should not wait for the daemon's
+// modules.
 
 async function printVersion(): Promise<void> {
   const { product, readRevision } = await import("#pkg/version.ts");

@@ -7,7 +7,10 @@ import { Host } from "#cmd/containerd/host.ts";
 import { formatText } from "#pkg/log-format.ts";
 import { descriptorWriter, LogWriter } from "#pkg/log-writer.ts";
 
-/** `config default`, and for a file with all it imports `config dump`, which is `config migrate` as well. */
+/**
+ * `config default`, and for a file with all it imports `config dump`, which is `config migrate` as
+ * well.
+ */
 export async function configText(which: "default" | "effective", flags: Flags): Promise<string> {
   const write = descriptorWriter(process.stderr.fd);
   const log = new LogWriter({ level: "info", format: formatText, write });

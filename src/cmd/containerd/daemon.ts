@@ -39,7 +39,8 @@ export interface Daemon extends AsyncDisposable {
 /**
  * Starts everything up to listening sockets; who disposes the result stops it in reverse.
  *
- * Nothing is written before it is certain that no other daemon serves the address and that the root is not another's.
+ * Nothing is written before it is certain that no other daemon serves the address and that the root
+ * is not another's.
  */
 export async function startDaemon(ctx: Context, options: DaemonOptions): Promise<Daemon> {
   const { host, log } = options;
@@ -90,7 +91,10 @@ export async function startDaemon(ctx: Context, options: DaemonOptions): Promise
   return { graph, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
-/** The files and the flags. That the usual file is not there is nothing to speak of; that a named one is not, is. */
+/**
+ * The files and the flags. That the usual file is not there is nothing to speak of; that a named
+ * one is not, is.
+ */
 export async function readConfiguration(
   { flags, log }: Pick<DaemonOptions, "flags" | "log">,
   plugins: readonly AnyPlugin[],
@@ -142,7 +146,9 @@ function parseTimeouts(timeouts: Config["timeouts"]): ReadonlyMap<string, number
   return new Map(parsed);
 }
 
-/** What a configuration may hold that this daemon does not act on: silence would look like consent. */
+/**
+ * What a configuration may hold that this daemon does not act on: silence would look like consent.
+ */
 function warnOfIgnored(ctx: Context, config: Config, plugins: readonly AnyPlugin[]): void {
   const known = new Set(plugins.map(uri));
   for (const id of Object.keys(config.plugins)) {

@@ -4,9 +4,10 @@ import { CodedError, isErrno, wrap } from "#pkg/errors.ts";
 /**
  * Makes the folders that everything else stands in.
  *
- * The root is for the daemon alone (0700, also when an older daemon left it wider): what containers' images hold must
- * not be reached by a local user. The state is passed through by remapped containers, so it may be entered but not
- * listed (0711); each plugin restricts its own part.
+ * The root is for the daemon alone (0700, also when an older daemon left it wider): what
+ * containers' images hold must not be reached by a local user. The state is passed through by
+ * remapped containers, so it may be entered but not listed (0711); each plugin restricts its own
+ * part.
  */
 export async function makeTopLevelDirectories(dirs: {
   readonly root: string;
@@ -29,7 +30,8 @@ async function makePrivate(path: string): Promise<void> {
   try {
     await chmod(path, 0o700);
   } catch (error) {
-    // Rootless without a user namespace: the folder belongs to somebody who gave us the right to use it.
+    // Rootless without a user namespace: the folder belongs to somebody who gave us the right to
+    // use it.
     if (!isErrno(error, "EPERM", "EACCES")) throw error;
   }
 }

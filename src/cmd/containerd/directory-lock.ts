@@ -5,8 +5,8 @@ import { LOCK } from "#pkg/sys/constants.ts";
 import type { Syscalls } from "#pkg/sys/syscall.ts";
 
 /**
- * Keeps a second daemon out of a folder for as long as this one lives. The lock is on the folder itself: it leaves no
- * file behind, and the kernel drops it with the process.
+ * Keeps a second daemon out of a folder for as long as this one lives. The lock is on the folder
+ * itself: it leaves no file behind, and the kernel drops it with the process.
  */
 export function lockDirectory(
   sys: Pick<Syscalls, "flock">,

@@ -7,8 +7,9 @@ const exitSoftware = 70;
 /**
  * What becomes of an error that nobody caught.
  *
- * It is logged with its causes and stack, and the daemon goes on: whoever waited for the operation has its own
- * deadline. A broken invariant of the metadata ends the daemon instead, since going on would write on top of it.
+ * It is logged with its causes and stack, and the daemon goes on: whoever waited for the operation
+ * has its own deadline. A broken invariant of the metadata ends the daemon instead, since going on
+ * would write on top of it.
  */
 export function handleFailures(log: LogWriter): void {
   const failed = (error: unknown, origin: string): void => {

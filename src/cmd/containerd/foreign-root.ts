@@ -8,8 +8,9 @@ const snapshotter = /^io\.containerd\.snapshotter\.v1\./;
 /**
  * Refuses a root that Go's containerd has used and this one has not.
  *
- * Its database cannot be read here, so none of its images and snapshots would be known: the first collection would
- * remove them all. Called before anything is written, so that the other daemon finds its root as it left it.
+ * Its database cannot be read here, so none of its images and snapshots would be known: the first
+ * collection would remove them all. Called before anything is written, so that the other daemon
+ * finds its root as it left it.
  */
 export async function assertNotForeignRoot(root: string): Promise<void> {
   if (await exists(join(root, metadata, "meta.sqlite"))) return;

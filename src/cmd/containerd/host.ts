@@ -9,7 +9,9 @@ import { type SpawnProcess, spawnProcess } from "#pkg/sys/spawn.ts";
 import type { Syscalls } from "#pkg/sys/syscall.ts";
 import { product } from "#pkg/version.ts";
 
-/** Ours alone: nobody else speaks for the daemon, fails as it is told to, or writes into its cache. */
+/**
+ * Ours alone: nobody else speaks for the daemon, fails as it is told to, or writes into its cache.
+ */
 const notInherited = ["NOTIFY_SOCKET", "CONTAINERD_FAILPOINTS", "NODE_COMPILE_CACHE"] as const;
 
 /** What plugins need of the machine and the process, and must not reach for themselves. */

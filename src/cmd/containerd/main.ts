@@ -1,7 +1,7 @@
 import { messageOf } from "#pkg/errors.ts";
 
-// Without a listener Node answers SIGUSR1 by opening its debugger to every local user. The daemon adds its own later;
-// until then the signal is nothing.
+// Without a listener Node answers SIGUSR1 by opening its debugger to every local user. The daemon
+// adds its own later; until then the signal is nothing.
 process.on("SIGUSR1", () => undefined);
 
 const { commandLine } = await import("#cmd/containerd/command-line.ts");

@@ -5,8 +5,8 @@ export type SendDatagram = (name: string, data: Buffer) => void;
 /**
  * Tells systemd how far the daemon is (`READY=1`, `STOPPING=1`), where it asks to be told.
  *
- * `socket` is NOTIFY_SOCKET: a path, or `@` and a name in the abstract namespace. That nobody listens there is a
- * warning, never a reason not to go on.
+ * `socket` is NOTIFY_SOCKET: a path, or `@` and a name in the abstract namespace. That nobody
+ * listens there is a warning, never a reason not to go on.
  */
 export function notifySystemd(
   state: "READY=1" | "STOPPING=1",

@@ -3,8 +3,8 @@ import { outOfRange } from "#pkg/errors.ts";
 import type { Logger } from "#pkg/log.ts";
 
 /**
- * Makes the kernel spare (negative) or prefer (positive) the daemon when memory runs out. Zero leaves it as it is.
- * The daemon runs on where it may not: that is one warning.
+ * Makes the kernel spare (negative) or prefer (positive) the daemon when memory runs out. Zero
+ * leaves it as it is. The daemon runs on where it may not: that is one warning.
  */
 export async function applyOomScore(score: number, logger: Logger): Promise<void> {
   if (score === 0) return;

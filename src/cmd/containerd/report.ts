@@ -5,8 +5,8 @@ import type { Logger } from "#pkg/log.ts";
 import type { PluginRecord } from "#pkg/plugin/plugin.ts";
 
 /**
- * Writes what the daemon is doing to the log, and all of Node's own report to a file: for SIGUSR1, where Go's prints
- * its stacks. The environment stays out of it, since it may hold secrets.
+ * Writes what the daemon is doing to the log, and all of Node's own report to a file: for SIGUSR1,
+ * where Go's prints its stacks. The environment stays out of it, since it may hold secrets.
  */
 export async function dumpReport(logger: Logger, plugins: readonly PluginRecord[]): Promise<void> {
   const resources = new Map<string, number>();

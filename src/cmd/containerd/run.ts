@@ -13,10 +13,14 @@ import type { Graph } from "#pkg/plugin/graph.ts";
 import { sendDatagram } from "#pkg/sys/linux-unix-socket.ts";
 import { readRevision } from "#pkg/version.ts";
 
-/** Within what systemd waits for, so that the log says what hung and not only that something did. */
+/**
+ * Within what systemd waits for, so that the log says what hung and not only that something did.
+ */
 const stopTimeoutMs = 10_000;
 
-/** Runs the daemon until it is told to stop; gives back the exit code. Throws when it cannot start. */
+/**
+ * Runs the daemon until it is told to stop; gives back the exit code. Throws when it cannot start.
+ */
 export async function runDaemon(flags: Flags): Promise<number> {
   const terminal = process.stderr.isTTY === true;
   const write = descriptorWriter(process.stderr.fd);

@@ -202,9 +202,9 @@ const registry = createRegistry(
 );
 
 /**
- * The field of a payload that a filter names below `event`, with the fields' names as in the descriptions
- * (`container_id`, `mediaType`). As upstream, numbers, times and lists are not to be had; undefined too for a payload of
- * a type that is not known, and for one that does not decode.
+ * The field of a payload that a filter names below `event`, with the fields' names as in the
+ * descriptions (`container_id`, `mediaType`). As upstream, numbers, times and lists are not to be
+ * had; undefined too for a payload of a type that is not known, and for one that does not decode.
  */
 export function eventField(event: Any, fieldpath: readonly string[]): string | undefined {
   const desc = registry.getMessage(event.typeUrl.slice(event.typeUrl.lastIndexOf("/") + 1));

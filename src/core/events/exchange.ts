@@ -22,9 +22,10 @@ export const unsetTimestamp: UnixNanos = -62_135_596_800n * 1_000_000_000n;
 /**
  * The bus of one process.
  *
- * A subscription stands from the moment `subscribe` returns and holds back nobody: what its reader has not taken yet is
- * kept up to the limits, and a reader that falls further behind gets `resource-exhausted` after the last event kept,
- * rather than a stream with a gap it cannot see. `close` ends all subscriptions as if their readers had.
+ * A subscription stands from the moment `subscribe` returns and holds back nobody: what its reader
+ * has not taken yet is kept up to the limits, and a reader that falls further behind gets
+ * `resource-exhausted` after the last event kept, rather than a stream with a gap it cannot see.
+ * `close` ends all subscriptions as if their readers had.
  */
 export class InProcessExchange implements Exchange, Disposable {
   readonly #subscriptions = new Set<Subscription>();

@@ -1,4 +1,7 @@
-/** Every topic the daemon publishes under, as upstream. `core/events/convert.ts` has the payloads by the same names. */
+/**
+ * Every topic the daemon publishes under, as upstream. `core/events/convert.ts` has the payloads by
+ * the same names.
+ */
 export const topics = {
   containerCreate: "/containers/create",
   containerUpdate: "/containers/update",

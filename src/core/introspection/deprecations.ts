@@ -20,7 +20,10 @@ export interface Deprecation {
   readonly lastOccurrence: UnixNanos;
 }
 
-/** Collects uses of what is going away; `ctr deprecations list` shows them. The texts are upstream's. */
+/**
+ * Collects uses of what is going away; `ctr deprecations list` shows them. The texts are
+ * upstream's.
+ */
 export class Deprecations {
   readonly #last = new Map<DeprecationId, UnixNanos>();
 

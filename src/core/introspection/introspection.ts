@@ -21,14 +21,14 @@ export interface PluginInfo {
 /** What the daemon says about itself. */
 export interface Introspection {
   /**
-   * The plugins that match one of the filters (none: all), in the order of their start. Filters know `type` and `id`.
-   * Throws `invalid-argument` for a filter that does not parse.
+   * The plugins that match one of the filters (none: all), in the order of their start. Filters
+   * know `type` and `id`. Throws `invalid-argument` for a filter that does not parse.
    */
   plugins(filters?: readonly string[]): readonly PluginRecord[];
   server(): Promise<ServerInfo>;
   /**
-   * Throws `not-found`; with options also `failed-precondition` for a plugin that did not start, and `not-implemented`
-   * for one that has nothing to say.
+   * Throws `not-found`; with options also `failed-precondition` for a plugin that did not start,
+   * and `not-implemented` for one that has nothing to say.
    */
   pluginInfo(
     ctx: Context,

@@ -49,12 +49,16 @@ const posix: Readonly<Record<string, readonly Range[]>> = {
 /**
  * A set of characters.
  *
- * It is asked one code point at a time, through a JavaScript expression of exactly one bracket: that gives Unicode
- * properties and case folding without ever handing the engine something it could backtrack on.
+ * It is asked one code point at a time, through a JavaScript expression of exactly one bracket:
+ * that gives Unicode properties and case folding without ever handing the engine something it could
+ * backtrack on.
  */
 export class CharacterClass {
   #parts = "";
-  /** Parts of which everything else is in the set: `\D` among others. Folded before they are negated. */
+  /**
+   * Parts of which everything else is in the set: `\D` among others. Folded before they are
+   * negated.
+   */
   readonly #others: string[] = [];
   #negated = false;
   #pattern: RegExp | undefined;

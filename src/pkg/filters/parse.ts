@@ -19,8 +19,9 @@ const lengthMax = 65_536;
  *     value     := quoted | [^\s,]+
  *     quoted    := a Go string; behind "~=" also between "/" or "|"
  *
- * The empty filter matches everything. Throws `invalid-argument` with upstream's words; a regular expression that does
- * not compile is refused here as well, where upstream would silently match nothing.
+ * The empty filter matches everything. Throws `invalid-argument` with upstream's words; a regular
+ * expression that does not compile is refused here as well, where upstream would silently match
+ * nothing.
  */
 export function parseFilter(input: string): Filter {
   if (input === "") return () => true;

@@ -14,7 +14,8 @@ const controls: Readonly<Record<string, number>> = {
 /**
  * The value of a Go string literal, whose quotes may also be `|` or `/`.
  *
- * Undefined where it is none. `\x` and octal escapes are bytes, so that one may write UTF-8 by hand.
+ * Undefined where it is none. `\x` and octal escapes are bytes, so that one may write UTF-8 by
+ * hand.
  */
 export function unquote(literal: string): string | undefined {
   const chars = Array.from(literal);

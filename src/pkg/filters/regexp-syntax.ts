@@ -35,8 +35,8 @@ interface Flags {
 }
 
 /**
- * Parses Go's (RE2's) syntax: no backreference and no lookaround. Greediness and captures are read and dropped, since
- * a filter only asks whether there is a match.
+ * Parses Go's (RE2's) syntax: no backreference and no lookaround. Greediness and captures are read
+ * and dropped, since a filter only asks whether there is a match.
  */
 export function parseRegexp(source: string): Node {
   return new Parser(source).parse();
@@ -207,7 +207,10 @@ class Parser {
     return node;
   }
 
-  /** Reads `?flags:` or `?flags)`; false for the latter, which changes the flags of the group it stands in. */
+  /**
+   * Reads `?flags:` or `?flags)`; false for the latter, which changes the flags of the group it
+   * stands in.
+   */
   #groupFlags(start: number): boolean {
     const found = /^\?([imsU]*)(?:-([imsU]+))?([:)])/.exec(this.#rest(16));
     if (!found) {

@@ -6,7 +6,10 @@ import {
   RegexpSyntaxError,
 } from "#pkg/filters/regexp-syntax.ts";
 
-/** A program of this many steps against a value of `n` characters takes at most their product of work. */
+/**
+ * A program of this many steps against a value of `n` characters takes at most their product of
+ * work.
+ */
 const programMax = 4096;
 
 type Instruction =
@@ -16,8 +19,9 @@ type Instruction =
   | { readonly op: "match" };
 
 /**
- * A regular expression in Go's syntax that answers in time linear in the text, whatever the expression: it comes from
- * clients, so an engine that backtracks would let one of them stop the daemon.
+ * A regular expression in Go's syntax that answers in time linear in the text, whatever the
+ * expression: it comes from clients, so an engine that backtracks would let one of them stop the
+ * daemon.
  *
  * Throws `RegexpSyntaxError` with Go's words.
  */
@@ -46,7 +50,10 @@ export class Regexp {
     }
   }
 
-  /** Adds the states reached from `pc` without reading a character; true when one of them is the match. */
+  /**
+   * Adds the states reached from `pc` without reading a character; true when one of them is the
+   * match.
+   */
   #follow(pc: number, codes: readonly number[], at: number, states: Set<number>): boolean {
     const pending = [pc];
     for (let next = pending.pop(); next !== undefined; next = pending.pop()) {

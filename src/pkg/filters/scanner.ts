@@ -15,7 +15,9 @@ export interface Scanned {
   readonly text: string;
 }
 
-/** Cuts a filter into tokens. What a character means depends on whether an operator came before it. */
+/**
+ * Cuts a filter into tokens. What a character means depends on whether an operator came before it.
+ */
 export class Scanner {
   /** What made the first illegal token illegal. */
   error = "";
@@ -100,7 +102,10 @@ export class Scanner {
     return legal;
   }
 
-  /** How many characters follow the one behind the backslash; undefined where there is no such escape. */
+  /**
+   * How many characters follow the one behind the backslash; undefined where there is no such
+   * escape.
+   */
   #escape(c: string | undefined, quote: string): number | undefined {
     if (c !== undefined && (c === quote || "abfnrtv\\".includes(c))) return 0;
     const digits = numeric(c ?? "");

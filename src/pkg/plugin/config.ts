@@ -4,10 +4,12 @@ import type { ConfigTable, PluginConfig } from "#pkg/plugin/plugin.ts";
 import { isTable } from "#pkg/plugin/table.ts";
 
 /**
- * A plugin's configuration from a valibot schema and its defaults, both with the keys as written in TOML.
+ * A plugin's configuration from a valibot schema and its defaults, both with the keys as written in
+ * TOML.
  *
- * `v.object` describes a table with known keys: others are reported and ignored, as upstream. `v.record` takes any
- * key. A value of the wrong type throws `invalid-argument`: `key a.b: expected string, got 5`.
+ * `v.object` describes a table with known keys: others are reported and ignored, as upstream.
+ * `v.record` takes any key. A value of the wrong type throws `invalid-argument`: `key a.b: expected
+ * string, got 5`.
  */
 export function pluginConfig<const S extends Schema>(
   schema: S,
@@ -26,7 +28,10 @@ export function pluginConfig<const S extends Schema>(
 
 type Schema = v.GenericSchema<ConfigTable, unknown>;
 
-/** Parses a table; the error names the first key that is wrong, what was expected there and what was given. */
+/**
+ * Parses a table; the error names the first key that is wrong, what was expected there and what was
+ * given.
+ */
 export function parseTable<S extends v.GenericSchema>(schema: S, table: unknown): v.InferOutput<S> {
   // For valibot an array is an object as well.
   const [misplaced] = walk(schema, table).notTables;

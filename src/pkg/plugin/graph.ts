@@ -31,11 +31,12 @@ export interface GraphOptions {
 /**
  * The plugins of a running daemon.
  *
- * `start` initialises them in the order of their requirements. A plugin that throws `SkipPlugin` is skipped, one that
- * throws anything else has failed; both stay visible in `records` and the daemon goes on without them, unless the
- * plugin is required, had asked for readiness, or its configuration did not parse: then what had started is stopped
- * again and `start` rejects. `stop` aborts the lifetime's signal, so that loops end while the stores are still open,
- * then disposes in the exact reverse of the start; a second call does nothing.
+ * `start` initialises them in the order of their requirements. A plugin that throws `SkipPlugin` is
+ * skipped, one that throws anything else has failed; both stay visible in `records` and the daemon
+ * goes on without them, unless the plugin is required, had asked for readiness, or its
+ * configuration did not parse: then what had started is stopped again and `start` rejects. `stop`
+ * aborts the lifetime's signal, so that loops end while the stores are still open, then disposes in
+ * the exact reverse of the start; a second call does nothing.
  */
 export class Graph implements AsyncDisposable {
   /** Every plugin whose turn has been, in order. Disabled ones are not among them. */
@@ -98,7 +99,8 @@ class Run {
     const required = new Set(this.#options.required);
     const ordered = inOrder(this.#options.plugins, new Set(this.#options.disabled));
     assertIncluded(required, ordered);
-    // All of them first: a mistake in the last section must not be found with half of the daemon at work.
+    // All of them first: a mistake in the last section must not be found with half of the daemon at
+    // work.
     const configs = ordered.map((plugin) => this.#decode(plugin));
     for (const [i, plugin] of ordered.entries()) {
       this.ctx.throwIfEnded();

@@ -54,7 +54,8 @@ test("inOrder() puts every plugin once, behind every plugin of the types it requ
 test("inOrder() keeps the order of registration where nothing is required", () => {
   fc.assert(
     fc.property(acyclic, (plugins) => {
-      // A plugin only ever moves forward because one registered before it, with its needs, asked for its type.
+      // A plugin only ever moves forward because one registered before it, with its needs, asked
+      // for its type.
       const ordered = inOrder(plugins);
       for (const [i, p] of ordered.entries()) {
         const overtaken = ordered

@@ -2,11 +2,11 @@ import { CodedError, invalidArgument } from "#pkg/errors.ts";
 import { type AnyPlugin, type Requirement, type Requirements, uri } from "#pkg/plugin/plugin.ts";
 
 /**
- * The order of initialisation: depth-first by required type, registration order among peers, as upstream. Plugins
- * whose uri is disabled are left out, as if never registered.
+ * The order of initialisation: depth-first by required type, registration order among peers, as
+ * upstream. Plugins whose uri is disabled are left out, as if never registered.
  *
- * Throws `invalid-argument` for an empty id, an id taken twice, a plugin that requires its own type, one that requires
- * `any()` beside others, and a cycle, each naming the uri.
+ * Throws `invalid-argument` for an empty id, an id taken twice, a plugin that requires its own
+ * type, one that requires `any()` beside others, and a cycle, each naming the uri.
  */
 export function inOrder(
   registered: readonly AnyPlugin[],

@@ -6,7 +6,9 @@ declare const instance: unique symbol;
 /** A slot in the daemon, `io.containerd.<type>.v<n>`, and the interface its holders implement. */
 export interface PluginType<Instance> {
   readonly name: TypeName;
-  /** Type only, and invariant: ties the name to exactly this interface. Never present at run time. */
+  /**
+   * Type only, and invariant: ties the name to exactly this interface. Never present at run time.
+   */
   readonly [instance]?: (value: Instance) => Instance;
 }
 
@@ -22,14 +24,18 @@ export type ConfigTable = { readonly [key: string]: unknown };
 /**
  * A plugin's section of the configuration.
  *
- * `defaults` is what `config default` prints under the plugin's uri, with the keys as written in TOML. `decode` is
- * given the defaults overlaid with the file's section, reports keys it does not know by their path, and throws
- * `invalid-argument` naming key, expected and given. `pluginConfig` makes one from a schema.
+ * `defaults` is what `config default` prints under the plugin's uri, with the keys as written in
+ * TOML. `decode` is given the defaults overlaid with the file's section, reports keys it does not
+ * know by their path, and throws `invalid-argument` naming key, expected and given. `pluginConfig`
+ * makes one from a schema.
  */
 export interface PluginConfig<Config> {
   readonly defaults: ConfigTable;
   decode(section: ConfigTable, onUnknownKey: (path: readonly string[]) => void): Config;
-  /** Moves keys of an older file to their place in `fromVersion + 1`; may read and write other plugins' sections. */
+  /**
+   * Moves keys of an older file to their place in `fromVersion + 1`; may read and write other
+   * plugins' sections.
+   */
   migrate?(fromVersion: number, sections: Record<string, unknown>): void;
 }
 
@@ -42,8 +48,8 @@ export interface PluginPlatform {
 }
 
 /**
- * Where a plugin stands. Only these moves exist:
- * `registered -> disabled`, `registered -> initialising -> started | skipped | failed`, `started -> stopped`.
+ * Where a plugin stands. Only these moves exist: `registered -> disabled`, `registered ->
+ * initialising -> started | skipped | failed`, `started -> stopped`.
  */
 export type PluginState =
   | "registered"
@@ -74,7 +80,8 @@ export interface PluginRecord {
 /**
  * What a plugin asks of others. Made by `one`, `all`, `optional`, `byId` and `any`.
  *
- * `type` alone decides the order: every plugin of that type is initialised before the one that asks, as upstream.
+ * `type` alone decides the order: every plugin of that type is initialised before the one that
+ * asks, as upstream.
  */
 export interface Requirement<Resolved> {
   readonly type: TypeName | "*";
@@ -88,7 +95,10 @@ export type Resolved<R extends Requirements> = {
   readonly [K in keyof R]: R[K] extends Requirement<infer T> ? T : never;
 };
 
-/** Given to `init`. Nothing in it outlives the daemon; its signal aborts before the first plugin is stopped. */
+/**
+ * Given to `init`. Nothing in it outlives the daemon; its signal aborts before the first plugin is
+ * stopped.
+ */
 export interface InitContext<R extends Requirements, Config> {
   /** The daemon's lifetime, with a logger that names the plugin. */
   readonly ctx: Context;
@@ -101,7 +111,10 @@ export interface InitContext<R extends Requirements, Config> {
   /** Where the daemon will serve; nothing listens there before all plugins are initialised. */
   readonly grpcAddress: string;
   readonly ttrpcAddress: string;
-  /** The timeout of that name in milliseconds: as configured, else as the plugin declared it, else one second. */
+  /**
+   * The timeout of that name in milliseconds: as configured, else as the plugin declared it, else
+   * one second.
+   */
   readonly timeoutMs: (name: string) => number;
   /** Shown by introspection. */
   readonly exports: Map<string, string>;
@@ -112,8 +125,8 @@ export interface InitContext<R extends Requirements, Config> {
   /** Every plugin whose turn has been so far, in order; grows while the daemon starts. */
   readonly plugins: readonly PluginRecord[];
   /**
-   * Keeps the daemon from calling itself ready until the returned function was called. A plugin that failed after
-   * asking for this stops the daemon.
+   * Keeps the daemon from calling itself ready until the returned function was called. A plugin
+   * that failed after asking for this stops the daemon.
    */
   readonly registerReadiness: () => () => void;
 }
@@ -123,9 +136,14 @@ export interface Plugin<I, R extends Requirements, Config> {
   readonly id: string;
   readonly requires: R;
   readonly config?: PluginConfig<Config> | undefined;
-  /** Defaults in milliseconds of the timeouts it asks for, by name (`io.containerd.timeout.<what>`). */
+  /**
+   * Defaults in milliseconds of the timeouts it asks for, by name (`io.containerd.timeout.<what>`).
+   */
   readonly timeouts?: Readonly<Record<string, number>> | undefined;
-  /** An instance that is disposable is disposed when the daemon stops, before everything it required. */
+  /**
+   * An instance that is disposable is disposed when the daemon stops, before everything it
+   * required.
+   */
   init(context: InitContext<R, Config>): Promise<NoInfer<I>>;
 }
 
@@ -144,8 +162,8 @@ export function uri(plugin: AnyPlugin): string {
 }
 
 /**
- * Thrown by `init` where the plugin does not fit the host or its configuration: a normal thing, logged as info and
- * shown as `skip`.
+ * Thrown by `init` where the plugin does not fit the host or its configuration: a normal thing,
+ * logged as info and shown as `skip`.
  */
 export class SkipPlugin extends CodedError {
   constructor(reason: string, options?: ErrorOptions) {

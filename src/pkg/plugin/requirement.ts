@@ -18,7 +18,9 @@ export function one<I>(type: PluginType<I>): Requirement<I> {
   };
 }
 
-/** The one plugin of the type that started, if any; with an id, that one. More than one is an error. */
+/**
+ * The one plugin of the type that started, if any; with an id, that one. More than one is an error.
+ */
 export function optional<I>(type: PluginType<I>, id?: string): Requirement<I | undefined> {
   return {
     type: type.name,
@@ -29,7 +31,10 @@ export function optional<I>(type: PluginType<I>, id?: string): Requirement<I | u
   };
 }
 
-/** The plugin of the type with this id must have started; where it was skipped, so is the one that asks. */
+/**
+ * The plugin of the type with this id must have started; where it was skipped, so is the one that
+ * asks.
+ */
 export function byId<I>(type: PluginType<I>, id: string): Requirement<I> {
   return {
     type: type.name,

@@ -1,6 +1,8 @@
 import type { ConfigTable } from "#pkg/plugin/plugin.ts";
 
-/** The section's values over the defaults, key by key: tables merge, everything else is replaced. */
+/**
+ * The section's values over the defaults, key by key: tables merge, everything else is replaced.
+ */
 export function overlay(defaults: ConfigTable, section: ConfigTable): ConfigTable {
   // A Map, since assigning a key called `__proto__` to an object would change its prototype.
   const merged = new Map<string, unknown>(Object.entries(defaults));

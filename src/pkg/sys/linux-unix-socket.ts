@@ -23,7 +23,8 @@ const MSG_NOSIGNAL = 0x4000;
 const addressBytesMax = 107;
 
 /**
- * Sends one datagram to a unix socket, which Node cannot. A name that starts with `@` is in the abstract namespace.
+ * Sends one datagram to a unix socket, which Node cannot. A name that starts with `@` is in the
+ * abstract namespace.
  *
  * Does not wait: `EAGAIN` when the receiver's queue is full, `ECONNREFUSED` when nobody receives.
  */

@@ -8,7 +8,8 @@ export const exchange = definePlugin({
   requires: {},
   async init({ ctx }) {
     const exchange = new InProcessExchange();
-    // Before the servers close: they wait for their calls, and a subscription would never end by itself.
+    // Before the servers close: they wait for their calls, and a subscription would never end by
+    // itself.
     ctx.signal.addEventListener("abort", () => exchange.close(), { once: true });
     return exchange;
   },

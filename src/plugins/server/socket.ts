@@ -4,15 +4,18 @@ import { dirname } from "node:path";
 import { once } from "node:events";
 import { CodedError, isErrno } from "#pkg/errors.ts";
 
-/** Long enough for a daemon that is busy; one that does not even accept within it is taken for alive. */
+/**
+ * Long enough for a daemon that is busy; one that does not even accept within it is taken for
+ * alive.
+ */
 const probeTimeoutMs = 2000;
 
 /** As upstream: the group may speak to the daemon as root may. */
 export const socketMode = 0o660;
 
 /**
- * Refuses a path at which somebody listens, or that is something else than a socket. A socket that nobody holds any
- * more is left to be replaced.
+ * Refuses a path at which somebody listens, or that is something else than a socket. A socket that
+ * nobody holds any more is left to be replaced.
  */
 export async function assertUnserved(path: string): Promise<void> {
   try {

@@ -1,6 +1,9 @@
 import type { Service } from "#pkg/rpc/service.ts";
 
-/** A gRPC service that has a ttrpc one beside it: both are the work of one plugin, as upstream lists them. */
+/**
+ * A gRPC service that has a ttrpc one beside it: both are the work of one plugin, as upstream lists
+ * them.
+ */
 export interface ServiceWithTtrpc extends Service {
   readonly ttrpc: Service;
 }

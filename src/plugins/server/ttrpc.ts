@@ -22,7 +22,8 @@ export interface TtrpcListenerOptions {
 /**
  * Where shims publish their events.
  *
- * Only the daemon's own user is served, as upstream, also where the socket's group may connect: an event is believed.
+ * Only the daemon's own user is served, as upstream, also where the socket's group may connect: an
+ * event is believed.
  */
 export class TtrpcListener implements Server {
   readonly #server: TtrpcServer;

@@ -22,7 +22,8 @@ roomTest("config default prints what loads back unchanged, without a warning", a
     const again = await launch(["--config", path, "config", command]);
     assert.deepEqual([again.code, again.stderr, again.stdout], [0, "", printed.stdout]);
   }
-  // Flags are taken on either side of the command, and a file that is not there is only missed when it was named.
+  // Flags are taken on either side of the command, and a file that is not there is only missed when
+  // it was named.
   const none = await launch(["config", "dump", "--config", join(room.dir, "none.toml")]);
   assert.equal(none.code, 1);
 });

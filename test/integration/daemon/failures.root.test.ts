@@ -5,7 +5,10 @@ import { roomTest } from "#test/support/room.ts";
 
 const project = join(import.meta.dirname, "../../..");
 
-/** A process with the daemon's handling of failures, in which `body` runs; it says `alive` if it lives on. */
+/**
+ * A process with the daemon's handling of failures, in which `body` runs; it says `alive` if it
+ * lives on.
+ */
 function failing(body: string): Promise<Output> {
   const script = `
     import { AssertionError } from "node:assert";

@@ -10,7 +10,10 @@ export const containerd: string = join(import.meta.dirname, "../../../bin/contai
 
 const env = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", TZ: "UTC" };
 
-/** Runs the command to its end. A daemon that starts against expectation is killed after a minute and fails the test. */
+/**
+ * Runs the command to its end. A daemon that starts against expectation is killed after a minute
+ * and fails the test.
+ */
 export function launch(args: readonly string[]): Promise<Output> {
   return run([containerd, ...args], { env, cwd: "/" });
 }
@@ -40,7 +43,10 @@ export async function launchDaemon(room: Room, args: readonly string[]): Promise
   return { pid: child.pid, log: () => log, stop };
 }
 
-/** A configuration of version 4 with private folders and sockets below the room, and the path of its file. */
+/**
+ * A configuration of version 4 with private folders and sockets below the room, and the path of its
+ * file.
+ */
 export async function configFile(room: Room, name: string, toml = ""): Promise<string> {
   const path = join(room.dir, `${name}.toml`);
   const top = [

@@ -1,6 +1,8 @@
 import type { ConfigTable } from "#pkg/plugin/plugin.ts";
 
-/** The highest version of the file that is understood; every file is brought to it when it is read. */
+/**
+ * The highest version of the file that is understood; every file is brought to it when it is read.
+ */
 export const configVersion = 4;
 
 export const defaults = {

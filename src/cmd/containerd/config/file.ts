@@ -47,7 +47,9 @@ const proxyPlugin = v.object({
   capabilities: texts,
 });
 
-/** Every key of any version; which of them a version gives a meaning is for the migration to say. */
+/**
+ * Every key of any version; which of them a version gives a meaning is for the migration to say.
+ */
 const schema = v.object({
   version: count,
   root: text,
@@ -74,8 +76,8 @@ export type ConfigFile = v.InferOutput<typeof schema>;
 /**
  * Parses one file. A key that no version knows is reported by its path and ignored.
  *
- * Throws `invalid-argument`: a syntax error with row and column, a value of the wrong type with its key, what was
- * expected there and what was given.
+ * Throws `invalid-argument`: a syntax error with row and column, a value of the wrong type with its
+ * key, what was expected there and what was given.
  */
 export function parseConfigFile(toml: string, onUnknownKey: (key: string) => void): ConfigFile {
   let table: unknown;

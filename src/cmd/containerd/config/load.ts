@@ -20,9 +20,10 @@ export interface LoadOptions {
 /**
  * Reads the configuration at `path` and what it imports over the defaults.
  *
- * Imports are paths or patterns, relative to the file that names them; each file is read once, so they may name each
- * other. Every file is migrated by itself. Throws `not-found` for a file that is missing, the first one included, and
- * `invalid-argument` for one that does not parse, each naming the file.
+ * Imports are paths or patterns, relative to the file that names them; each file is read once, so
+ * they may name each other. Every file is migrated by itself. Throws `not-found` for a file that is
+ * missing, the first one included, and `invalid-argument` for one that does not parse, each naming
+ * the file.
  */
 export async function loadConfig(path: string, options: LoadOptions): Promise<Config> {
   let config = defaultConfig();

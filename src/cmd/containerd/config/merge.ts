@@ -9,9 +9,9 @@ import { overlay } from "#pkg/plugin/table.ts";
 /**
  * Lays a file, brought to the newest version, over what there is.
  *
- * As upstream: of the daemon's own keys a text or number that is not empty or zero replaces, lists are joined without
- * doubles; sections of plugins are merged table by table, where everything else replaces; entries of the other tables
- * replace as a whole.
+ * As upstream: of the daemon's own keys a text or number that is not empty or zero replaces, lists
+ * are joined without doubles; sections of plugins are merged table by table, where everything else
+ * replaces; entries of the other tables replace as a whole.
  */
 export function mergeConfig(to: Config, file: ConfigFile): Config {
   const { debug = {} } = file;

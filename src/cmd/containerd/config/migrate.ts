@@ -6,8 +6,8 @@ import type { AnyPlugin } from "#pkg/plugin/plugin.ts";
 type Sections = Record<string, Record<string, unknown>>;
 
 /**
- * Brings a file to a version, one step at a time; at each step the plugins move their own keys. A file without a
- * version is of version 1. One that is newer stays as it is.
+ * Brings a file to a version, one step at a time; at each step the plugins move their own keys. A
+ * file without a version is of version 1. One that is newer stays as it is.
  */
 export function migrateConfigFile(
   file: ConfigFile,
@@ -72,10 +72,11 @@ function fromShortNames(file: ConfigFile, logger: Logger): ConfigFile {
 }
 
 /**
- * Up to version 3 the listeners had tables of their own. A section that the file already has for a listener wins.
+ * Up to version 3 the listeners had tables of their own. A section that the file already has for a
+ * listener wins.
  *
- * Absent, zero and empty were the same to those versions, so a zero only moves where the address was given: there it
- * meant root.
+ * Absent, zero and empty were the same to those versions, so a zero only moves where the address
+ * was given: there it meant root.
  */
 function serversToPlugins(file: ConfigFile): ConfigFile {
   const sections: Sections = { ...file.plugins };

@@ -5,8 +5,8 @@ import { type AnyPlugin, type ConfigTable, uri } from "#pkg/plugin/plugin.ts";
 import { isTable, overlay } from "#pkg/plugin/table.ts";
 
 /**
- * The whole configuration as a file of the newest version: every key of every plugin that is not disabled, as it is in
- * effect. Reading it back gives the same configuration.
+ * The whole configuration as a file of the newest version: every key of every plugin that is not
+ * disabled, as it is in effect. Reading it back gives the same configuration.
  */
 export function formatConfig(config: Config, plugins: readonly AnyPlugin[]): string {
   const enabled = plugins.filter((plugin) => !config.disabledPlugins.includes(uri(plugin)));

@@ -4,8 +4,8 @@ import type { ConfigTable } from "#pkg/plugin/plugin.ts";
 const indent = "  ";
 
 /**
- * Writes a table as Go containerd prints its configuration: literal strings, values before tables, tables indented,
- * keys in the order they have. What is undefined is left out.
+ * Writes a table as Go containerd prints its configuration: literal strings, values before tables,
+ * tables indented, keys in the order they have. What is undefined is left out.
  */
 export function formatToml(table: ConfigTable): string {
   const lines: string[] = [];
@@ -62,7 +62,8 @@ function formatValue(value: unknown): string {
 function formatNumber(value: number): string {
   if (Number.isNaN(value)) return "nan";
   if (!Number.isFinite(value)) return value < 0 ? "-inf" : "inf";
-  // Beyond what an integer of the format may be, JavaScript would print digits that do not read back.
+  // Beyond what an integer of the format may be, JavaScript would print digits that do not read
+  // back.
   return Number.isSafeInteger(value) ? String(value) : formatFloat(value);
 }
 

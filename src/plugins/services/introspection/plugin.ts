@@ -22,7 +22,8 @@ export const introspectionService = definePlugin({
     return serviceOf(
       new LocalIntrospection({
         plugins,
-        // Upstream keeps it under the gRPC plugin, and a root's identity must not change with the daemon.
+        // Upstream keeps it under the gRPC plugin, and a root's identity must not change with the
+        // daemon.
         uuidPath: join(dirname(rootDir), uri(introspectionGrpc), "uuid"),
         deprecations: needs.deprecations,
       }),

@@ -1,6 +1,10 @@
+import { once } from "node:events";
+import { connect } from "node:net";
+import type { DescMethod, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import type { BootstrapResult } from "#core/runtime/bootstrap.ts";
 import type { Context } from "#pkg/context.ts";
-import { CodedError, wrap } from "#pkg/errors.ts";
+import { CodedError, messageOf, unavailable, wrap } from "#pkg/errors.ts";
+import { GrpcTransport } from "#pkg/rpc/grpc/transport.ts";
 import type { Transport } from "#pkg/rpc/service.ts";
 import { TtrpcTransport } from "#pkg/rpc/ttrpc/transport.ts";
 
@@ -26,10 +30,82 @@ export const dialShim: ShimDialer = async (ctx, { address, protocol }) => {
       } catch (error) {
         throw wrap("failed to create TTRPC connection", error);
       }
+    case "grpc":
+      return GrpcShimTransport.connect(ctx, unixPath(address));
     default:
       throw new CodedError("unknown", `unexpected protocol: ${JSON.stringify(protocol)}`);
   }
 };
+
+/** gRPC over one connection: a shim whose connection is lost is lost, even if it would take another. */
+class GrpcShimTransport implements ShimTransport {
+  readonly closed: Promise<void>;
+  readonly #transport: GrpcTransport;
+  #isOpen = true;
+
+  private constructor(path: string) {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.closed = promise;
+    this.#transport = new GrpcTransport(
+      { path },
+      {
+        onDisconnect: () => {
+          this.#isOpen = false;
+          resolve();
+        },
+      },
+    );
+  }
+
+  /** The transport itself connects at the first call; that somebody listens is seen before. */
+  static async connect(ctx: Context, path: string): Promise<GrpcShimTransport> {
+    const probe = connect(path);
+    try {
+      await once(probe, "connect", { signal: ctx.signal });
+    } catch (cause) {
+      ctx.throwIfEnded();
+      throw unavailable(`failed to create GRPC connection: ${messageOf(cause)}`, { cause });
+    } finally {
+      probe.destroy();
+    }
+    return new GrpcShimTransport(path);
+  }
+
+  get isOpen(): boolean {
+    return this.#isOpen;
+  }
+
+  async unary<M extends DescMethod>(
+    ctx: Context,
+    method: M,
+    request: MessageInitShape<M["input"]>,
+  ): Promise<MessageShape<M["output"]>> {
+    this.#assertOpen();
+    return this.#transport.unary(ctx, method, request);
+  }
+
+  stream<M extends DescMethod>(
+    ctx: Context,
+    method: M,
+    requests: AsyncIterable<MessageInitShape<M["input"]>>,
+  ): AsyncIterable<MessageShape<M["output"]>> {
+    this.#assertOpen();
+    return this.#transport.stream(ctx, method, requests);
+  }
+
+  async close(): Promise<void> {
+    this.#isOpen = false;
+    await this.#transport.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #assertOpen(): void {
+    if (!this.#isOpen) throw unavailable("grpc: the shim's connection is closed");
+  }
+}
 
 /** Upstream's old shims print an abstract socket's name without a scheme. */
 function unixPath(address: string): string {

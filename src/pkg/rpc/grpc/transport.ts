@@ -19,6 +19,8 @@ export type GrpcAddress =
 export interface GrpcTransportOptions {
   readonly receiveBytesMax?: number;
   readonly sendBytesMax?: number;
+  /** Called each time a connection that stood is gone, by whichever side. */
+  readonly onDisconnect?: () => void;
 }
 
 /**
@@ -31,6 +33,7 @@ export class GrpcTransport implements Transport {
   readonly #address: GrpcAddress;
   readonly #authority: string;
   readonly #limits: { readonly receiveBytesMax: number; readonly sendBytesMax: number };
+  readonly #onDisconnect: () => void;
   #connection: Promise<ClientHttp2Session> | undefined;
   #session: ClientHttp2Session | undefined;
   #isClosed = false;
@@ -38,6 +41,7 @@ export class GrpcTransport implements Transport {
   constructor(address: GrpcAddress, options: GrpcTransportOptions = {}) {
     this.#address = address;
     this.#authority = "path" in address ? "localhost" : `${address.host}:${address.port}`;
+    this.#onDisconnect = options.onDisconnect ?? (() => {});
     this.#limits = {
       receiveBytesMax: options.receiveBytesMax ?? MESSAGE_BYTES_MAX,
       sendBytesMax: options.sendBytesMax ?? MESSAGE_BYTES_MAX,
@@ -113,6 +117,7 @@ export class GrpcTransport implements Transport {
     if (this.#isClosed) throw unavailable("the transport is closed");
     this.#connection ??= openSession(this.#address).then((session) => {
       this.#session = session;
+      session.once("close", this.#onDisconnect);
       return session;
     });
     const connection = this.#connection;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { type Daemon, startDaemon } from "#test/support/daemon.ts";
 import { busyboxImage, ociArchive } from "#test/support/images.ts";
-import { until } from "#test/support/processes.ts";
+import { descendantsOf, until } from "#test/support/processes.ts";
 import { type Room, roomTest } from "#test/support/room.ts";
 
 const image = "docker.io/library/busybox:1";
@@ -92,3 +92,32 @@ roomTest("a daemon stopped in order leaves containers running for the next", asy
   await daemon.ctrOk(["t", "rm", "c1"]);
   await daemon.ctrOk(["c", "rm", "c1"]);
 });
+
+roomTest(
+  "a supervisor that a killed daemon leaves without tasks is ended by the next",
+  async (room) => {
+    const daemon = await startWithImage(room);
+    if (daemon.kind === "go") return;
+    await daemon.ctrOk(["run", "--rm", image, "c1", "true"]);
+    assert.equal((await supervisors(room)).length, 1);
+    await daemon.crash();
+    assert.equal((await supervisors(room)).length, 1);
+    await daemon.start();
+    await until("the supervisor has ended", async () => (await supervisors(room)).length === 0);
+  },
+);
+
+roomTest("a daemon that is stopped ends supervisors without tasks", async (room) => {
+  const daemon = await startWithImage(room);
+  if (daemon.kind === "go") return;
+  await daemon.ctrOk(["run", "--rm", image, "c1", "true"]);
+  assert.equal(await daemon.stop(), 0);
+  assert.deepEqual(await supervisors(room), []);
+});
+
+async function supervisors(room: Room): Promise<readonly number[]> {
+  const processes = await descendantsOf(process.pid);
+  return processes
+    .filter(({ command }) => command.includes(room.namespace) && command.endsWith(" supervise"))
+    .map(({ pid }) => pid);
+}

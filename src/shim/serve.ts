@@ -1,4 +1,7 @@
+import { rmdir } from "node:fs/promises";
+import { join } from "node:path";
 import { Context } from "#pkg/context.ts";
+import { isErrno } from "#pkg/errors.ts";
 import type { Logger } from "#pkg/log.ts";
 import { TtrpcServer } from "#pkg/rpc/ttrpc/server.ts";
 import { Reaper } from "#pkg/sys/reaper.ts";
@@ -7,6 +10,7 @@ import type { Syscalls } from "#pkg/sys/syscall.ts";
 import { adoptContainers } from "./adopt.ts";
 import { BackgroundTasks } from "./background-tasks.ts";
 import { Children } from "./children.ts";
+import { defaultRuntimeRoot } from "./create-container.ts";
 import { EventsProxy } from "./events-proxy.ts";
 import { GroupSocket } from "./group-socket.ts";
 import { RuntimeProbe } from "./probe.ts";
@@ -108,5 +112,16 @@ export async function serveGroup(options: ServeOptions): Promise<"taken" | "ende
   socket.release();
   socket.server.close();
   await Promise.all([publisher.flush(flushTimeoutMs), server.close({ timeoutMs: closeTimeoutMs })]);
+  if (options.stateDir !== undefined && group === namespace) await removeRuntimeRoot(namespace);
   return "ended";
+}
+
+// Only by the one supervisor of a namespace: a runtime of another may be about to make a state
+// below.
+async function removeRuntimeRoot(namespace: string): Promise<void> {
+  try {
+    await rmdir(join(defaultRuntimeRoot, namespace));
+  } catch (error) {
+    if (!isErrno(error, "ENOENT", "ENOTEMPTY")) throw error;
+  }
 }

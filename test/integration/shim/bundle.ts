@@ -1,4 +1,4 @@
-import { copyFileSync, existsSync, linkSync, mkdirSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, linkSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { type Any, AnySchema } from "@bufbuild/protobuf/wkt";
@@ -29,6 +29,15 @@ export function makeRootfs(room: Room, rootfs: string): string {
   }
   installBusybox(room, join(rootfs, "bin"));
   return rootfs;
+}
+
+/**
+ * For shims that share a namespace with others, and so leave the directory of its states to them.
+ */
+export function ownRuntimeRoot(room: Room): void {
+  room.resources.defer(() => {
+    rmSync(join("/run/containerd/runc", room.namespace), { recursive: true, force: true });
+  });
 }
 
 function installBusybox(room: Room, directory: string): void {

@@ -4,11 +4,12 @@ import { suite } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { startDaemon } from "#test/support/daemon.ts";
 import { roomTest } from "#test/support/room.ts";
-import { makeRootfs } from "./bundle.ts";
+import { makeRootfs, ownRuntimeRoot } from "./bundle.ts";
 import { shimPath } from "./supervisor.ts";
 
 suite("as the shim of Go's containerd 1.6", () => {
   roomTest("a run, an exec, a pause and a kill are what they are with Go's shim", async (room) => {
+    ownRuntimeRoot(room);
     const daemon = await startDaemon(room, { kind: "go", softOpenFiles: 1024 });
     const ctr: Ctr = async (...args) => {
       const { code, stdout } = await daemon.ctr(args);

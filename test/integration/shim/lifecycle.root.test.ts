@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import { suite } from "node:test";
 import { roomTest } from "#test/support/room.ts";
 import { execSpec, makeBundle, runcOptions } from "./bundle.ts";
@@ -40,6 +41,11 @@ for (const runtime of ["runc", "crun"] as const) {
           "/tasks/exit c1",
           "/tasks/delete",
         ]);
+        const runtimeRoot = `/run/containerd/runc/${room.namespace}`;
+        await task.shutdown(ctx, { id: "c1" });
+        await shim.ended;
+        assert.equal(existsSync(runtimeRoot), false);
+        assert.equal(existsSync(shim.socket), false);
       },
       { needs: [runtime] },
     );

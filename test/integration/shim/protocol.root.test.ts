@@ -16,7 +16,7 @@ import { TtrpcTransport } from "#pkg/rpc/ttrpc/transport.ts";
 import { socketAddress } from "#shim/socket-address.ts";
 import { type Output, run } from "#test/support/command.ts";
 import { type Room, roomTest } from "#test/support/room.ts";
-import { makeBundle } from "./bundle.ts";
+import { makeBundle, ownRuntimeRoot } from "./bundle.ts";
 import { eventsPathOf, shimPath } from "./supervisor.ts";
 
 suite("the command line of a shim", () => {
@@ -52,6 +52,7 @@ suite("the command line of a shim", () => {
     "delete ends what a dead supervisor has left, and tells the recorded exit",
     async (room) => {
       const ctx = context(room);
+      ownRuntimeRoot(room);
       const bundle = makeBundle(room, "c1");
       const other = makeBundle(room, "c2", { args: ["sh", "-c", "exit 44"] });
       annotate(other, { "io.containerd.runc.v2.group": "c1" });

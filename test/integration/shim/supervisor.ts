@@ -104,6 +104,11 @@ export class SupervisorFixture {
     this.task = createClient(Task, started.transport);
   }
 
+  /** Resolves when the process has ended. */
+  get ended(): Promise<unknown> {
+    return this.child.exitCode === null ? once(this.child, "exit") : Promise.resolve();
+  }
+
   async kill(): Promise<void> {
     const exited = once(this.child, "exit");
     process.kill(this.pid, "SIGKILL");

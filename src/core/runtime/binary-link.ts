@@ -16,7 +16,9 @@ export class BinaryLink implements ShimLink {
   #tasks: TaskProxy;
   #isClosed = false;
 
-  /** Takes the transport over. Throws for a version of the task service this daemon does not speak. */
+  /**
+   * Takes the transport over. Throws for a version of the task service this daemon does not speak.
+   */
   constructor(id: string, bootstrap: BootstrapResult, transport: ShimTransport) {
     this.#id = id;
     this.bootstrap = bootstrap;

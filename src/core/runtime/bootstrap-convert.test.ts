@@ -58,7 +58,7 @@ test("parseStartOutput() takes JSON of an older version than 2 for an address, a
   assert.deepEqual([parsed(text).version, parsed(text).address], [2, text]);
 });
 
-test("parseStartOutput() takes stray words of stderr for what they are: part of the address", () => {
+test("parseStartOutput() takes stray words of stderr as part of the address", () => {
   const text = `warning: something\n${address}`;
   assert.equal(parsed(text).address, text);
 });

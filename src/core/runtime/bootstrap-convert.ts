@@ -66,7 +66,8 @@ export function encodeRuntimeOptions(options: Any): Uint8Array {
 /**
  * Reads what `start` printed: the message, else JSON, else a plain address.
  *
- * Throws `not-implemented` for a version newer than this daemon's, `invalid-argument` naming a field of the wrong type.
+ * Throws `not-implemented` for a version newer than this daemon's, `invalid-argument` naming a
+ * field of the wrong type.
  */
 export function parseStartOutput(output: Uint8Array): BootstrapResult {
   const result = tryDecode(output) ?? parseText(Buffer.from(output).toString("utf8").trim());

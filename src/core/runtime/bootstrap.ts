@@ -5,9 +5,11 @@ import { invalidArgument } from "#pkg/errors.ts";
 export const newestShimVersion = 3;
 
 /**
- * Where a shim serves and what it says of itself, as `start` printed it and as the bundle's `bootstrap.json` keeps it.
+ * Where a shim serves and what it says of itself, as `start` printed it and as the bundle's
+ * `bootstrap.json` keeps it.
  *
- * What this daemon does not know (capabilities, types of extensions) is kept as it came, for the next one to read.
+ * What this daemon does not know (capabilities, types of extensions) is kept as it came, for the
+ * next one to read.
  */
 export interface BootstrapResult {
   /** Of the task service: 2 or 3. */
@@ -56,8 +58,8 @@ export function formatBootstrap(result: BootstrapResult): string {
 /**
  * Reads what `formatBootstrap` or a shim wrote.
  *
- * Undefined when it is no JSON object of version 2 or newer, and so may be a plain address. Throws `invalid-argument`
- * naming the field when it is one and a field is of the wrong type.
+ * Undefined when it is no JSON object of version 2 or newer, and so may be a plain address. Throws
+ * `invalid-argument` naming the field when it is one and a field is of the wrong type.
  */
 export function tryParseBootstrapJson(text: string): BootstrapResult | undefined {
   const parsed = tryParseObject(text);

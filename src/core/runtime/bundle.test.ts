@@ -35,7 +35,7 @@ async function modeOf(path: string): Promise<number> {
   return (await stat(path)).mode & 0o7777;
 }
 
-test("createBundle() makes the directories of upstream with their modes and passes the spec through", async () => {
+test("createBundle() makes upstream's directories and passes the spec through", async () => {
   await using roots = await temporary();
   const config = spec({ ociVersion: "1.0.2", unknown: [1.5, "\u00e9"] });
   const bundle = await createBundle(roots, { namespace: "ns", id: "c1", spec: config });

@@ -27,8 +27,9 @@ const specType = "opencontainers/runtime-spec/1/Spec";
 export type Unmount = (path: string) => Promise<void>;
 
 /**
- * The OCI bundle of one task: `<state>/<namespace>/<id>` with `config.json`, an empty `rootfs` for the shim to mount
- * on, and `work`, a link to `<root>/<namespace>/<id>`. Shim and supervisor keep their files in it too.
+ * The OCI bundle of one task: `<state>/<namespace>/<id>` with `config.json`, an empty `rootfs` for
+ * the shim to mount on, and `work`, a link to `<root>/<namespace>/<id>`. Shim and supervisor keep
+ * their files in it too.
  */
 export interface Bundle {
   readonly id: string;
@@ -50,7 +51,8 @@ export function bundleAt(roots: BundleRoots, namespace: string, id: string): Bun
 /**
  * Makes the directories and writes the spec. On failure nothing is left.
  *
- * The directory is the claim on the id: throws `already-exists` when it is there, `invalid-argument` for a bad id.
+ * The directory is the claim on the id: throws `already-exists` when it is there,
+ * `invalid-argument` for a bad id.
  */
 export async function createBundle(
   roots: BundleRoots,
@@ -83,8 +85,8 @@ export async function createBundle(
 /**
  * Removes the bundle and its work directory; nothing happens where they are gone already.
  *
- * The name is free again as soon as the directory is renamed: a crash later leaves a hidden one, which
- * `removeHidden` takes away at the next start.
+ * The name is free again as soon as the directory is renamed: a crash later leaves a hidden one,
+ * which `removeHidden` takes away at the next start.
  */
 export async function deleteBundle(bundle: Bundle, unmount: Unmount): Promise<void> {
   // Never a recursive removal across a mount: it would empty the snapshot below.
@@ -176,7 +178,9 @@ async function claim(bundle: Bundle): Promise<void> {
   }
 }
 
-/** Under a user namespace the container's root reaches its bundle through the group it is mapped to. */
+/**
+ * Under a user namespace the container's root reaches its bundle through the group it is mapped to.
+ */
 async function openToRemappedRoot(path: string, spec: Uint8Array): Promise<void> {
   const gid = remappedGid(spec);
   if (gid === 0) return;
@@ -191,7 +195,8 @@ interface MaybeSpec {
 function remappedGid(spec: Uint8Array): number {
   let parsed: MaybeSpec | null;
   try {
-    parsed = JSON.parse(Buffer.from(spec).toString("utf8")) as MaybeSpec | null; // -- each step below is checked
+    // -- each step below is checked
+    parsed = JSON.parse(Buffer.from(spec).toString("utf8")) as MaybeSpec | null;
   } catch (error) {
     throw wrap("container spec", error);
   }
@@ -199,7 +204,8 @@ function remappedGid(spec: Uint8Array): number {
   if (!Array.isArray(mappings)) return 0;
   for (const mapping of mappings as readonly unknown[]) {
     if (typeof mapping !== "object" || mapping === null) continue;
-    const { containerID, hostID } = mapping as Readonly<Record<string, unknown>>; // -- an object, as just seen
+    // -- an object, as just seen
+    const { containerID, hostID } = mapping as Readonly<Record<string, unknown>>;
     if ((containerID ?? 0) === 0 && typeof hostID === "number") return hostID;
   }
   return 0;

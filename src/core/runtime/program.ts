@@ -42,10 +42,13 @@ export interface ProgramRunner {
   /**
    * Runs a program to its end, in a process group of its own.
    *
-   * When `ctx` ends first the group is killed, and the promise resolves with what there is. A descendant that keeps the
-   * pipes open does not hold it up. Throws when the program cannot be started.
+   * When `ctx` ends first the group is killed, and the promise resolves with what there is. A
+   * descendant that keeps the pipes open does not hold it up. Throws when the program cannot be
+   * started.
    */
   run(ctx: Context, request: ProgramRequest): Promise<ProgramResult>;
-  /** Starts one that stays; its standard error is this process's. Throws when it cannot be started. */
+  /**
+   * Starts one that stays; its standard error is this process's. Throws when it cannot be started.
+   */
   launch(request: LaunchRequest): LaunchedProgram;
 }

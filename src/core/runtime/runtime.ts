@@ -47,7 +47,10 @@ export interface CreateTaskOptions {
   readonly sandboxId: string;
 }
 
-/** A container's processes, wherever their shim runs. Every method may throw `not-found` once the task is gone. */
+/**
+ * A container's processes, wherever their shim runs. Every method may throw `not-found` once the
+ * task is gone.
+ */
 export interface Task {
   readonly id: string;
   readonly namespace: string;
@@ -61,7 +64,9 @@ export interface Task {
     ctx: Context,
     options: { readonly execId: string; readonly signal: number; readonly all: boolean },
   ): Promise<void>;
-  /** Resolves with the exit, at once when it has exited already; survives a restart of the daemon. */
+  /**
+   * Resolves with the exit, at once when it has exited already; survives a restart of the daemon.
+   */
   wait(ctx: Context, execId: string): Promise<Omit<ProcessExit, "pid">>;
   deleteProcess(ctx: Context, execId: string): Promise<ProcessExit>;
   pause(ctx: Context): Promise<void>;
@@ -88,6 +93,9 @@ export interface TaskRuntime {
   get(ctx: Context, id: string): Promise<Task>;
   /** Tasks of `ctx.namespace`; of all namespaces when `all`. */
   list(ctx: Context, options?: { readonly all?: boolean }): Promise<readonly Task[]>;
-  /** Deletes the stopped task, its bundle and, when it was the last, its shim. Throws `failed-precondition`. */
+  /**
+   * Deletes the stopped task, its bundle and, when it was the last, its shim. Throws
+   * `failed-precondition`.
+   */
   delete(ctx: Context, id: string): Promise<ProcessExit>;
 }

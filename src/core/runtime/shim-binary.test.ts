@@ -50,7 +50,7 @@ test("findShimBinary() says what is wrong in upstream's words", async () => {
   await rejects("", /no runtime name/);
   await rejects(
     "io.containerd.foo.v1",
-    /runtime "io.containerd.foo.v1" binary not installed "containerd-shim-foo-v1": file does not exist/,
+    /"io.containerd.foo.v1" binary not installed "containerd-shim-foo-v1": file does not exist/,
   );
   await rejects("runc", /invalid runtime name runc, correct runtime name should be/);
   await rejects("bin/shim.foo.v1", /invalid runtime name bin\/shim.foo.v1/);

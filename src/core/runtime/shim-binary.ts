@@ -14,11 +14,12 @@ export interface ShimSearch {
 }
 
 const nameRule =
-  "correct runtime name should be either format like `io.containerd.runc.v2` or a full path to the binary";
+  "correct runtime name should be either format like `io.containerd.runc.v2` " +
+  "or a full path to the binary";
 
 /**
- * The shim of a runtime: `io.containerd.<name>.<version>` is `containerd-shim-<name>-<version>`, beside the daemon or
- * on PATH; an absolute path is itself.
+ * The shim of a runtime: `io.containerd.<name>.<version>` is `containerd-shim-<name>-<version>`,
+ * beside the daemon or on PATH; an absolute path is itself.
  *
  * Clients see the words: they are upstream's.
  */

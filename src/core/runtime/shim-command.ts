@@ -54,7 +54,10 @@ export class ShimCommand {
     this.#host = host;
   }
 
-  /** Runs `start`: the shim serves when this resolves. Its whole output counts, stray words on stderr included. */
+  /**
+   * Runs `start`: the shim serves when this resolves. Its whole output counts, stray words on
+   * stderr included.
+   */
   async start(ctx: Context, bundle: Bundle, options: Any | undefined): Promise<BootstrapResult> {
     const bounded = ctx.withTimeout(startTimeoutMs);
     const result = await this.#run(bounded, bundle, "start", {
@@ -66,7 +69,9 @@ export class ShimCommand {
     return parseStartOutput(result.stdout);
   }
 
-  /** Runs `delete`: kills what is left of the container, unmounts its root and says how it ended. */
+  /**
+   * Runs `delete`: kills what is left of the container, unmounts its root and says how it ended.
+   */
   async delete(ctx: Context, bundle: Bundle): Promise<ProcessExit> {
     const result = await this.#run(ctx, bundle, "delete", {
       args: ["-bundle", bundle.path],
@@ -133,8 +138,8 @@ export class ShimCommand {
   }
 
   /**
-   * A shim from before `-info` reads runtime options from its standard input and fails on anything else; one that has
-   * it takes the bootstrap message.
+   * A shim from before `-info` reads runtime options from its standard input and fails on anything
+   * else; one that has it takes the bootstrap message.
    */
   async #takesBootstrapParams(
     ctx: Context,
@@ -175,7 +180,10 @@ export function shimEnvironment(
   };
 }
 
-/** `[<output>: ]shim killed after <why>: <how it ended>`, or without the middle when it ended by itself. */
+/**
+ * `[<output>: ]shim killed after <why>: <how it ended>`, or without the middle when it ended by
+ * itself.
+ */
 function throwIfFailed(ctx: Context, result: ProgramResult, output: Uint8Array): void {
   if (result.failure === "") return;
   const said = Buffer.from(output).toString("utf8").trim().slice(0, quotedCharsMax);

@@ -19,8 +19,8 @@ export interface ShimTransport extends Transport {
 export type ShimDialer = (ctx: Context, bootstrap: BootstrapResult) => Promise<ShimTransport>;
 
 /**
- * Throws `unavailable` when nobody serves there, `invalid-argument` for an address or protocol that is none, and
- * `not-implemented` for one this daemon does not speak.
+ * Throws `unavailable` when nobody serves there, `invalid-argument` for an address or protocol that
+ * is none, and `not-implemented` for one this daemon does not speak.
  */
 export const dialShim: ShimDialer = async (ctx, { address, protocol }) => {
   switch (protocol.toLowerCase()) {
@@ -37,7 +37,9 @@ export const dialShim: ShimDialer = async (ctx, { address, protocol }) => {
   }
 };
 
-/** gRPC over one connection: a shim whose connection is lost is lost, even if it would take another. */
+/**
+ * gRPC over one connection: a shim whose connection is lost is lost, even if it would take another.
+ */
 class GrpcShimTransport implements ShimTransport {
   readonly closed: Promise<void>;
   readonly #transport: GrpcTransport;

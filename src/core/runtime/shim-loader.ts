@@ -24,8 +24,8 @@ const parallelMax = 16;
 const SIGKILL = 9;
 
 /**
- * Finds the tasks again that an earlier daemon left running: each bundle becomes a record, or is cleaned up where its
- * shim or its task is gone.
+ * Finds the tasks again that an earlier daemon left running: each bundle becomes a record, or is
+ * cleaned up where its shim or its task is gone.
  */
 export async function loadShims(ctx: Context, manager: ShimManager): Promise<void> {
   const { roots, unmount } = manager.options;
@@ -43,7 +43,10 @@ export async function loadShims(ctx: Context, manager: ShimManager): Promise<voi
   );
 }
 
-/** Never throws: one broken bundle must not keep the daemon from starting. What is not understood stays as it is. */
+/**
+ * Never throws: one broken bundle must not keep the daemon from starting. What is not understood
+ * stays as it is.
+ */
 async function load(ctx: Context, manager: ShimManager, bundle: Bundle): Promise<void> {
   const { timeouts } = manager.options;
   const bounded = ctx.withLogger(ctx.logger.with({ id: bundle.id })).withTimeout(timeouts.load);
@@ -68,7 +71,8 @@ async function loadBundle(ctx: Context, manager: ShimManager, bundle: Bundle): P
     });
     return settle(ctx, manager, record, container);
   }
-  // A supervisor is told of a bundle after `bootstrap.json` is written: nothing of this one has run.
+  // A supervisor is told of a bundle after `bootstrap.json` is written: nothing of this one has
+  // run.
   if (binary === supervisorBinary) return deleteBundle(bundle, unmount);
   const record = await loadBinary(ctx, manager, bundle, {
     bootstrap,

@@ -11,8 +11,8 @@ export type LogSink = (chunk: Uint8Array) => void;
 /**
  * Reads the bundle's FIFO `log` for as long as its shim lives.
  *
- * A shim opens it for writing alone and would wait, or die of SIGPIPE, without a reader. Disposing stops reading; the
- * file goes with the bundle.
+ * A shim opens it for writing alone and would wait, or die of SIGPIPE, without a reader. Disposing
+ * stops reading; the file goes with the bundle.
  */
 export async function readShimLog(
   bundle: Bundle,

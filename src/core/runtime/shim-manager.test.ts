@@ -31,7 +31,9 @@ import { TtrpcServer } from "#pkg/rpc/ttrpc/server.ts";
 
 const options = { typeUrl: "containerd.runc.v1.Options", value: new Uint8Array([10, 0]) };
 
-/** A third-party shim in this process: what its command prints, and its task service on a socket. */
+/**
+ * A third-party shim in this process: what its command prints, and its task service on a socket.
+ */
 class FakeShim implements ProgramRunner {
   readonly calls: string[] = [];
   readonly stdin = new Map<string, Uint8Array>();
@@ -119,11 +121,11 @@ class FakeShim implements ProgramRunner {
       },
       ...this.handlers,
     };
-    const services = this.versions.map(
-      (version) =>
-        version === 3
-          ? serve(TaskV3, handlers)
-          : serve(TaskV2, handlers as unknown as Handlers<typeof TaskV2>), // -- the same messages by field
+    const services = this.versions.map((version) =>
+      version === 3
+        ? serve(TaskV3, handlers)
+        : // -- the same messages by field
+          serve(TaskV2, handlers as unknown as Handlers<typeof TaskV2>),
     );
     await this.die();
     this.#server =
@@ -214,7 +216,8 @@ async function bench(): Promise<Bench> {
       return new ShimTaskRuntime(manager);
     },
     async create(id = "c1") {
-      containers.set(id, { id, runtime: { name: "io.containerd.fake.v1" } } as Container); // -- what loading reads
+      const container = { id, runtime: { name: "io.containerd.fake.v1" } };
+      containers.set(id, container as Container); // -- what loading reads
       await new ShimTaskRuntime(manager).create(ctx, id, {
         spec: undefined,
         rootfs: [],
@@ -249,7 +252,7 @@ async function eventually(condition: () => boolean): Promise<void> {
   }
 }
 
-test("create() starts the shim with the bootstrap message and keeps its answer in the bundle", async () => {
+test("create() starts the shim with the bootstrap message and keeps its answer", async () => {
   await using b = await bench();
   await b.create();
   assert.deepEqual(b.shim.calls, ["-info", "start", "Create c1"]);
@@ -284,7 +287,7 @@ test("create() falls back to the task service 2 of a shim that says 3", async ()
   assert.equal((await (await b.runtime.get(b.ctx, "c1")).state(b.ctx, "")).pid, 42);
 });
 
-test("a shim that speaks gRPC is driven, reloaded and cleaned up after like any other", async () => {
+test("a shim that speaks gRPC is driven, reloaded and cleaned up after as well", async () => {
   await using b = await bench();
   b.shim.protocol = "grpc";
   await b.create();

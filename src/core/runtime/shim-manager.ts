@@ -58,7 +58,8 @@ export const defaultShimTimeouts: ShimTimeouts = { load: 5_000, cleanup: 5_000, 
 /**
  * Starts shims, keeps what it knows of them and cleans up after those that die.
  *
- * Disposing closes the connections; shims and containers go on, and a later daemon finds them through the bundles.
+ * Disposing closes the connections; shims and containers go on, and a later daemon finds them
+ * through the bundles.
  */
 export class ShimManager implements AsyncDisposable {
   readonly records: ShimRecords = new ShimRecords();
@@ -99,8 +100,9 @@ export class ShimManager implements AsyncDisposable {
   /**
    * The supervised bundle's record. Its task is not looked at.
    *
-   * With `resume` the supervisor may have died meanwhile and its successor fail to start in time: the record stands all
-   * the same, and each later call tries again. No container is given up for that.
+   * With `resume` the supervisor may have died meanwhile and its successor fail to start in time:
+   * the record stands all the same, and each later call tries again. No container is given up for
+   * that.
    */
   async attachSupervised(
     ctx: Context,
@@ -178,10 +180,12 @@ export class ShimManager implements AsyncDisposable {
   }
 
   /**
-   * Cleans up after a shim that is lost: its `delete` command, then the exit and delete events that it owes, then the
-   * record and the bundle. Nothing is sent where the task had been deleted already. Concurrent calls share one run.
+   * Cleans up after a shim that is lost: its `delete` command, then the exit and delete events that
+   * it owes, then the record and the bundle. Nothing is sent where the task had been deleted
+   * already. Concurrent calls share one run.
    *
-   * Resolves with how the task ended where the command said so. The bundle of a failed command stays for the next start.
+   * Resolves with how the task ended where the command said so. The bundle of a failed command
+   * stays for the next start.
    */
   cleanUp(record: ShimRecord): Promise<ProcessExit | undefined> {
     record.cleanup ??= this.#cleanUp(record);

@@ -134,7 +134,9 @@ export class ShimTask implements Task {
   }
 }
 
-/** Deletes the task in its shim. A shim that is lost is cleaned up after instead, which is as good. */
+/**
+ * Deletes the task in its shim. A shim that is lost is cleaned up after instead, which is as good.
+ */
 export async function deleteInShim(
   ctx: Context,
   record: ShimRecord,

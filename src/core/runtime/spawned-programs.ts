@@ -22,7 +22,10 @@ export interface SpawnedProgramsOptions {
 
 const outputBytesMax = 1 << 20;
 const announcementBytesMax = 64 << 10;
-/** What a program wrote is in the pipe when it has ended; what it left behind may hold the pipe open for ever. */
+/**
+ * What a program wrote is in the pipe when it has ended; what it left behind may hold the pipe open
+ * for ever.
+ */
 const drainTimeoutMs = 1_000;
 const SIGKILL = 9;
 

@@ -13,7 +13,9 @@ import { within } from "#core/runtime/within.ts";
 import type { Context } from "#pkg/context.ts";
 import { CodedError, isErrno, wrap } from "#pkg/errors.ts";
 
-/** Kept in the metadata of `bootstrap.json`: it tells a bundle of ours from a third-party shim's. */
+/**
+ * Kept in the metadata of `bootstrap.json`: it tells a bundle of ours from a third-party shim's.
+ */
 const groupKey = "io.containerd-ts.supervisor.group";
 
 export interface SupervisorPoolOptions {
@@ -37,8 +39,8 @@ const forgottenTimeoutMs = 2_000;
 /**
  * The supervisors of all groups, each there while somebody uses it and a little longer.
  *
- * A file beside the bundles, `.supervisor-<group>`, says where each serves: a daemon that is killed leaves no process
- * that the next one does not find.
+ * A file beside the bundles, `.supervisor-<group>`, says where each serves: a daemon that is killed
+ * leaves no process that the next one does not find.
  */
 export class SupervisorPool {
   readonly #options: SupervisorPoolOptions;
@@ -183,10 +185,8 @@ async function launchSupervisor(
   const bootstrap = tryParseBootstrapJson(announcement.trim());
   if (bootstrap && bootstrap.address !== "") return bootstrap;
   const failure = await within(ctx, program.exited);
-  throw new CodedError(
-    "unknown",
-    `supervisor did not start: ${failure || `it said ${JSON.stringify(announcement.slice(0, 200))}`}`,
-  );
+  const said = `it said ${JSON.stringify(announcement.slice(0, 200))}`;
+  throw new CodedError("unknown", `supervisor did not start: ${failure || said}`);
 }
 
 function supervisorArguments(

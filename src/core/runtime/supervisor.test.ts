@@ -151,7 +151,7 @@ test("a caller that leaves does not stop a start that another waits for", async 
   await supervisor.close();
 });
 
-test("one that dies is replaced; what was asked is asked again, what was called is not", async () => {
+test("one that dies is replaced; asking is repeated, calling is not", async () => {
   await using bench = await Bench.open();
   const supervisor = bench.supervisor();
   const one = link(bench, supervisor);

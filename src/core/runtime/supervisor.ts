@@ -28,7 +28,10 @@ export interface SupervisorOptions {
   /** Starts the process, or finds the one that serves the group already. */
   readonly launch: (ctx: Context) => Promise<BootstrapResult>;
   readonly dial: ShimDialer;
-  /** How long it stays without users: starting a process takes longer than all the rest of a task's creation. */
+  /**
+   * How long it stays without users: starting a process takes longer than all the rest of a task's
+   * creation.
+   */
   readonly lingerMs: number;
   readonly events: SupervisorEvents;
 }
@@ -50,14 +53,17 @@ const launchTimeoutMs = 30_000;
 /** A supervisor that ends still delivers the events it has, for at most 5 s. */
 const endTimeoutMs = 6_000;
 const restartDelaysMs = [0, 200, 1_000] as const;
-/** One that dies as often as that within the window is not started again: something in a bundle kills it. */
+/**
+ * One that dies as often as that within the window is not started again: something in a bundle
+ * kills it.
+ */
 const lossesMax = 5;
 const lossWindowMs = 60_000;
 const askAttemptsMax = 3;
 
 /**
- * One group's supervisor as the daemon sees it: started when first used, ended a while after its last user, replaced
- * when it dies while it has users.
+ * One group's supervisor as the daemon sees it: started when first used, ended a while after its
+ * last user, replaced when it dies while it has users.
  */
 export class Supervisor {
   readonly group: SupervisorGroup;
@@ -109,7 +115,9 @@ export class Supervisor {
     }
   }
 
-  /** After a restart of the daemon: goes on with the one that serves there, else starts a successor. */
+  /**
+   * After a restart of the daemon: goes on with the one that serves there, else starts a successor.
+   */
   async resume(ctx: Context, bootstrap: BootstrapResult): Promise<void> {
     if (this.#state.kind !== "down") {
       await this.serving(ctx);
@@ -127,7 +135,10 @@ export class Supervisor {
     await within(ctx, start);
   }
 
-  /** Gives one user up; after the last the process is told to end when the time has passed. Twice is once. */
+  /**
+   * Gives one user up; after the last the process is told to end when the time has passed. Twice is
+   * once.
+   */
   release(id: string): void {
     if (this.#users.delete(id) && this.#users.size === 0) this.#onUnused();
   }
@@ -144,7 +155,8 @@ export class Supervisor {
     this.#state = { kind: "closed" };
     if (state.kind === "up") await state.serving.transport.close();
     if (state.kind === "starting") {
-      const serving = await state.serving.catch(() => undefined); // -- its failure is its callers' to report
+      // A failure is for its callers to report.
+      const serving = await state.serving.catch(() => undefined);
       await serving?.transport.close();
     }
   }

@@ -67,7 +67,8 @@ export class ShimTaskRuntime implements TaskRuntime {
     try {
       exit = await deleteInShim(ctx, record, (lost) => this.#manager.cleanUp(lost));
     } catch (error) {
-      // The shim has never had it, or an earlier daemon deleted it: what is left here goes all the same.
+      // The shim has never had it, or an earlier daemon deleted it: what is left here goes all the
+      // same.
       if (!isNotFound(error)) throw wrap("failed to delete task", error);
       problem = error;
     }
@@ -127,8 +128,8 @@ export class ShimTaskRuntime implements TaskRuntime {
   }
 
   /**
-   * Ends the shim of a task that could not be created. It may have come to be all the same, when the caller left in the
-   * middle; hence the delete, by force where the shim does not answer.
+   * Ends the shim of a task that could not be created. It may have come to be all the same, when
+   * the caller left in the middle; hence the delete, by force where the shim does not answer.
    */
   async #endFailed(ctx: Context, record: ShimRecord): Promise<void> {
     const own = ctx.detached({ timeoutMs: this.#manager.options.timeouts.cleanup });

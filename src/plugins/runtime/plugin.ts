@@ -24,7 +24,10 @@ export interface RuntimeHost {
   readonly spawn: SpawnProcess;
   /** The process's one reaper. */
   readonly reaper: Reaper;
-  /** The environment that shims and runtimes get. `CONTAINERD_NOFILE_SOFT` in it is the soft limit of containers. */
+  /**
+   * The environment that shims and runtimes get. `CONTAINERD_NOFILE_SOFT` in it is the soft limit
+   * of containers.
+   */
   readonly env: Readonly<Record<string, string>>;
   /** The daemon's own command. */
   readonly containerdBinary: string;
@@ -155,5 +158,6 @@ function migrateSchedCore(_fromVersion: number, sections: Record<string, unknown
   sections[taskUri] = rest;
   if (schedCore !== true) return;
   const uri = "io.containerd.shim.v1.manager";
-  sections[uri] = { ...(sections[uri] as object | undefined), env: ["SCHED_CORE=1"] }; // -- a table or nothing
+  // -- a table or nothing
+  sections[uri] = { ...(sections[uri] as object | undefined), env: ["SCHED_CORE=1"] };
 }

@@ -43,7 +43,10 @@ export interface SeenEvent {
   readonly exitStatus: number | undefined;
 }
 
-/** The runtime half of a daemon in this process: its Tasks service on a socket, and where events arrive. */
+/**
+ * The runtime half of a daemon in this process: its Tasks service on a socket, and where events
+ * arrive.
+ */
 export interface TaskDaemon {
   readonly ctx: Context;
   readonly tasks: Client<typeof Tasks>;
@@ -336,7 +339,10 @@ export function outputFifo(room: Room, name: string): OutputFifo {
   return fifo;
 }
 
-/** Writes to a FIFO that a process reads; the process sees the end when this is closed and its shim closes too. */
+/**
+ * Writes to a FIFO that a process reads; the process sees the end when this is closed and its shim
+ * closes too.
+ */
 export function inputFifo(
   room: Room,
   name: string,

@@ -128,7 +128,7 @@ roomTest(
     await recordContainer(daemon, room, "c1", { args: ["/no/such/program"] });
     await assert.rejects(
       tasks.create(ctx, { containerId: "c1", rootfs: rootfsMounts(room) }),
-      /failed to create shim task: OCI runtime create failed: .*\/no\/such\/program.*no such file or directory/i,
+      /create shim task: OCI runtime create failed: .*\/no\/such\/program.*no such file/i,
     );
     assert.deepEqual(await readdir(join(room.dir, "state", room.namespace)), []);
     assert.deepEqual(daemon.manager.records.list(), []);
@@ -138,7 +138,7 @@ roomTest(
     });
     await assert.rejects(
       tasks.create(ctx, { containerId: "c2", rootfs: rootfsMounts(room) }),
-      /failed to start shim: failed to resolve runtime path: runtime "io.containerd.none.v9" binary not installed/,
+      /start shim: failed to resolve runtime path: runtime "io.containerd.none.v9" binary not/,
     );
     await assert.rejects(tasks.create(ctx, { containerId: "c3" }), (error: Error) => {
       assert.equal(codeOf(error), "not-found");

@@ -99,7 +99,8 @@ roomTest(
     const { ctx, tasks } = daemon;
     await recordContainer(daemon, room, "c1", { args: shell("true"), runtime: goShim() });
     const stdout = outputFifo(room, "out");
-    // This shim fails on a process with one output and not the other, when runc has made the container already.
+    // This shim fails on a process with one output and not the other, when runc has made the
+    // container already.
     await assert.rejects(
       tasks.create(ctx, {
         containerId: "c1",

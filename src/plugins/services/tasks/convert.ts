@@ -69,7 +69,8 @@ export function anyOf(any: Any | undefined): Any | undefined {
 }
 
 /**
- * What runc's options of a create call ask for beyond the shim's part. Options of other runtimes ask for nothing.
+ * What runc's options of a create call ask for beyond the shim's part. Options of other runtimes
+ * ask for nothing.
  *
  * Throws `invalid-argument` when they do not decode.
  */

@@ -86,7 +86,10 @@ export class LocalTasks {
     return stateOf(this.#bounded(ctx), await this.task(ctx, id), execId);
   }
 
-  /** Tasks whose shims answer; the others are left out, and logged where that is no race with a deletion. */
+  /**
+   * Tasks whose shims answer; the others are left out, and logged where that is no race with a
+   * deletion.
+   */
   async list(ctx: Context): Promise<readonly ProcessState[]> {
     const tasks = await this.#runtime.list(ctx);
     const states = await Promise.all(

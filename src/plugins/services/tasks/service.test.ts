@@ -146,7 +146,7 @@ test("a container without a task and a task without a container are told apart",
   );
 });
 
-test("Get shows a process, and the first day of the year 1 for one that has not exited", async () => {
+test("Get shows a process, with the first day of the year 1 until it exits", async () => {
   const { handlers, runtime } = setUp();
   runtime.tasks.set("c1", { state: async () => running });
   const answer = await handlers.get(ctx, create(Tasks.method.get.input, { containerId: "c1" }));
@@ -157,7 +157,7 @@ test("Get shows a process, and the first day of the year 1 for one that has not 
   });
 });
 
-test("Get shows an unknown state where the shim fails, and passes on that it does not answer", async () => {
+test("Get shows an unknown state of a failing shim, and the silence of a mute one", async () => {
   const { handlers, runtime } = setUp();
   runtime.tasks.set("c1", {
     state: async () => {
@@ -230,7 +230,7 @@ test("Exec and DeleteProcess need the id of an exec", async () => {
   );
 });
 
-test("Delete answers the exit, CloseIO closes nothing but stdin, Checkpoint is not there", async () => {
+test("Delete gives the exit, CloseIO closes stdin alone, Checkpoint is not there", async () => {
   const { handlers, runtime } = setUp();
   runtime.tasks.set("c1", {});
   const exit = await handlers.delete(ctx, create(Tasks.method.delete.input, { containerId: "c1" }));

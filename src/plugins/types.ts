@@ -8,6 +8,8 @@ import type { Metadata } from "#core/metadata/metadata.ts";
 import type { TaskRuntime } from "#core/runtime/runtime.ts";
 import type { ShimManager } from "#core/runtime/shim-manager.ts";
 import type { Snapshotter } from "#core/snapshots/snapshots.ts";
+import type { StreamManager } from "#core/streaming/streaming.ts";
+import type { Transferrer } from "#core/transfer/transfer.ts";
 import { type PluginType, pluginType } from "#pkg/plugin/plugin.ts";
 import type { Service } from "#pkg/rpc/service.ts";
 import type { Server } from "#plugins/server/server.ts";
@@ -32,6 +34,10 @@ export const ServicePlugin: PluginType<Service> = pluginType("io.containerd.serv
 export const GrpcPlugin: PluginType<Service> = pluginType("io.containerd.grpc.v1");
 /** What the ttrpc server serves. */
 export const TtrpcPlugin: PluginType<Service> = pluginType("io.containerd.ttrpc.v1");
+/** Streams by name, for calls that need more than one answer. */
+export const StreamingPlugin: PluginType<StreamManager> = pluginType("io.containerd.streaming.v1");
+/** Moves images between registries, archives and the image store. */
+export const TransferPlugin: PluginType<Transferrer> = pluginType("io.containerd.transfer.v1");
 /** Listeners; started after everything else has. */
 export const ServerPlugin: PluginType<Server> = pluginType("io.containerd.server.v1");
 /** Uses of what is going away. */

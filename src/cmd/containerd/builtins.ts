@@ -18,11 +18,13 @@ import { introspectionGrpc, introspectionService } from "#plugins/services/intro
 import { leasesGrpc } from "#plugins/services/leases/plugin.ts";
 import { namespacesGrpc, namespacesService } from "#plugins/services/namespaces/plugin.ts";
 import { snapshotsGrpc, snapshotsService } from "#plugins/services/snapshots/plugin.ts";
+import { streamingGrpc } from "#plugins/services/streaming/plugin.ts";
 import { tasksGrpc, tasksService } from "#plugins/services/tasks/plugin.ts";
 import { version } from "#plugins/services/version/plugin.ts";
 import { deprecations } from "#plugins/services/warning/plugin.ts";
 import { native } from "#plugins/snapshotter/native/plugin.ts";
 import { overlayfs } from "#plugins/snapshotter/overlayfs/plugin.ts";
+import { streaming } from "#plugins/streaming/plugin.ts";
 
 /** Every plugin of the daemon. The order counts only among those that do not require each other. */
 export function builtins(host: Host): readonly AnyPlugin[] {
@@ -35,6 +37,7 @@ export function builtins(host: Host): readonly AnyPlugin[] {
     gcScheduler,
     leaseManager,
     walking,
+    streaming,
     containersService,
     contentService,
     diffService,
@@ -52,6 +55,7 @@ export function builtins(host: Host): readonly AnyPlugin[] {
     leasesGrpc,
     namespacesGrpc,
     snapshotsGrpc,
+    streamingGrpc,
     deprecations,
     introspectionService,
     events,

@@ -87,6 +87,11 @@ export class SnapshotDirectories {
     }
   }
 
+  /** Ids whose directory is there. A power cut may take one whose record stayed. */
+  async present(): Promise<ReadonlySet<number>> {
+    return new Set((await readdir(this.#dir)).filter((name) => /^[0-9]+$/.test(name)).map(Number));
+  }
+
   /** Deletes what has no record; one who asks while it runs waits for the next run. */
   async collect(ctx: Context): Promise<void> {
     await unlessEnded(ctx, this.#collect.run());

@@ -45,16 +45,14 @@ const entry: fc.Arbitrary<LayerEntry> = fc.oneof(
   fc.tuple(name, meta).map(([n, m]) => directory(`${n}/`, m)),
   fc.tuple(name, part, meta).map(([n, target, m]) => symlink(n, target, m)),
   fc.tuple(name, meta).map(([n, m]): LayerEntry => ({ type: "fifo", name: n, ...m })),
-  fc
-    .tuple(name, meta)
-    .map(
-      ([n, m]): LayerEntry => ({
-        type: "character",
-        name: n,
-        device: { major: 5, minor: 1 },
-        ...m,
-      }),
-    ),
+  fc.tuple(name, meta).map(
+    ([n, m]): LayerEntry => ({
+      type: "character",
+      name: n,
+      device: { major: 5, minor: 1 },
+      ...m,
+    }),
+  ),
 );
 
 /** A tree as an archiver finds it: every name once, parents first, no entry below what is no directory. */

@@ -45,8 +45,10 @@ export class NativeSnapshotter implements Snapshotter {
     const records = stack.use(await SnapshotRecords.open(ctx, root, failpoints));
     const directories = await SnapshotDirectories.open(ctx, root, workers, records);
     await directories.collect(ctx);
+    const snapshotter = new NativeSnapshotter(options, records, directories);
+    await snapshotter.#heal(ctx);
     stack.move();
-    return new NativeSnapshotter(options, records, directories);
+    return snapshotter;
   }
 
   async stat(_ctx: Context, name: string): Promise<SnapshotInfo> {
@@ -163,6 +165,23 @@ export class NativeSnapshotter implements Snapshotter {
       return this.#mountsOf(await this.#directories.create(ctx, id, fill, record));
     } catch (error) {
       throw wrap("failed to create snapshot", error);
+    }
+  }
+
+  /** As the overlay snapshotter does: what a power cut took of snapshots not yet committed is made again. */
+  async #heal(ctx: Context): Promise<void> {
+    const present = await this.#directories.present();
+    for await (const { id, info } of this.#records.list()) {
+      const isView = info.kind === "view" && info.parent !== "";
+      if (isView || present.has(id)) continue;
+      if (info.kind === "committed") {
+        ctx.logger.error("files of a committed snapshot are gone", { snapshot: info.name, id });
+        continue;
+      }
+      const { parentIds } = await this.#records.chain(info.name);
+      const fill = (dir: string): Promise<void> => this.#fill(ctx, dir, parentIds[0]);
+      await this.#directories.create(ctx, id, fill, async () => {});
+      ctx.logger.warn("made the directory of a snapshot again", { snapshot: info.name, id });
     }
   }
 

@@ -63,8 +63,10 @@ export class OverlaySnapshotter implements Snapshotter {
     const records = stack.use(await SnapshotRecords.open(ctx, root, failpoints));
     const directories = await SnapshotDirectories.open(ctx, root, workers, records);
     await directories.collect(ctx);
+    const snapshotter = new OverlaySnapshotter(options, records, directories);
+    await snapshotter.#heal(ctx);
     stack.move();
-    return new OverlaySnapshotter(options, records, directories);
+    return snapshotter;
   }
 
   async stat(_ctx: Context, name: string): Promise<SnapshotInfo> {
@@ -185,6 +187,26 @@ export class OverlaySnapshotter implements Snapshotter {
       return this.#mountsOf(chain);
     } catch (error) {
       throw wrap("failed to create snapshot", error);
+    }
+  }
+
+  /**
+   * Makes again what a power cut took: the directory of a snapshot that nobody had committed. What was written into it
+   * had been promised to no one.
+   */
+  async #heal(ctx: Context): Promise<void> {
+    const present = await this.#directories.present();
+    for await (const { id, info } of this.#records.list()) {
+      if (present.has(id)) continue;
+      if (info.kind === "committed") {
+        ctx.logger.error("files of a committed snapshot are gone", { snapshot: info.name, id });
+        continue;
+      }
+      const { parentIds } = await this.#records.chain(info.name);
+      const { kind } = info;
+      const fill = (dir: string): Promise<void> => this.#fill(dir, kind, parentIds[0]);
+      await this.#directories.create(ctx, id, fill, async () => {});
+      ctx.logger.warn("made the directory of a snapshot again", { snapshot: info.name, id });
     }
   }
 

@@ -1,0 +1,117 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { describe, test } from "node:test";
+import zlib from "node:zlib";
+import { TreeWorkers } from "#pkg/archive/tree-workers.ts";
+import { Context } from "#pkg/context.ts";
+import { codeOf } from "#pkg/errors.ts";
+import { until } from "#test/support/processes.ts";
+import { factsOf, file, layerOf, link, merged, needsRoot, scratch } from "./layer.ts";
+
+const ctx = Context.background();
+
+describe("tree workers", { skip: needsRoot }, () => {
+  test("unpack a layer that comes as a stream, many at once", async () => {
+    await using workers = new TreeWorkers({ workersMax: 2 });
+    const layer = zlib.gzipSync(layerOf(file("a", Buffer.alloc(3 << 20, "x"))));
+    const stream = async function* (): AsyncGenerator<Uint8Array, void, undefined> {
+      for (let at = 0; at < layer.length; at += 500) yield layer.subarray(at, at + 500);
+    };
+    await Promise.all(
+      Array.from({ length: 6 }, async () => {
+        using root = scratch();
+        const job = { kind: "apply", root: root.path, file: undefined, options: merged } as const;
+        const applied = await workers.run(ctx, job, { input: stream() });
+        assert.equal(applied.sizeBytes, layerOf(file("a", Buffer.alloc(3 << 20, "x"))).length);
+        assert.equal(fs.statSync(path.join(root.path, "a")).size, 3 << 20);
+      }),
+    );
+  });
+
+  test("stop when the context ends, and the next job is served", async () => {
+    await using workers = new TreeWorkers({ workersMax: 1 });
+    using root = scratch();
+    const controller = new AbortController();
+    const layer = layerOf(file("a", Buffer.alloc(4 << 20)));
+    const stream = async function* (): AsyncGenerator<Uint8Array, void, undefined> {
+      yield layer.subarray(0, 1 << 20);
+      await until("the worker writes", () => fs.existsSync(path.join(root.path, "a")));
+      controller.abort();
+      await new Promise(() => {});
+    };
+    const job = { kind: "apply", root: root.path, file: undefined, options: merged } as const;
+    await assert.rejects(
+      workers.run(ctx.withSignal(controller.signal), job, { input: stream() }),
+      (error) => codeOf(error) === "canceled",
+    );
+    const size = fs.statSync(path.join(root.path, "a")).size;
+    assert.ok((await workers.run(ctx, { kind: "usage", path: root.path })).inodes === 2);
+    assert.equal(fs.statSync(path.join(root.path, "a")).size, size);
+  });
+
+  test("say what the source of the bytes said when it failed", async () => {
+    await using workers = new TreeWorkers({ workersMax: 1 });
+    using root = scratch();
+    const stream = async function* (): AsyncGenerator<Uint8Array, void, undefined> {
+      yield layerOf(file("a")).subarray(0, 512);
+      throw new Error("the registry went away");
+    };
+    const job = { kind: "apply", root: root.path, file: undefined, options: merged } as const;
+    await assert.rejects(workers.run(ctx, job, { input: stream() }), /the registry went away/);
+  });
+
+  test("copy a tree with its links, devices and attributes", async () => {
+    await using workers = new TreeWorkers({ workersMax: 1 });
+    using from = scratch();
+    using to = scratch();
+    const layer = path.join(from.path, "layer.tar");
+    const xattrs = new Map([["user.k", Buffer.from([1, 255])]]);
+    const entries = [
+      file("d/suid", "x", { mode: 0o4711, uid: 7, xattrs }),
+      link("d/same", "d/suid", { mode: 0o4711, uid: 7 }),
+      { type: "character", name: "c", device: { major: 1, minor: 3 }, mode: 0o640 } as const,
+      { type: "symlink", name: "caf\xe9", linkName: "\xff", uid: 9 } as const,
+    ];
+    fs.writeFileSync(layer, layerOf(...entries));
+    const source = path.join(from.path, "tree");
+    fs.mkdirSync(source);
+    const options = merged;
+    await workers.run(ctx, { kind: "apply", root: source, file: layer, options });
+    fs.chmodSync(source, 0o750);
+    await workers.run(ctx, { kind: "copy", from: source, to: to.path });
+    assert.deepEqual(factsOf(to.path), factsOf(source));
+    const [a, b] = ["d/suid", "d/same"].map((n) => fs.statSync(path.join(to.path, n)));
+    assert.equal(a?.ino, b?.ino);
+    assert.equal(a?.mtimeMs, fs.statSync(path.join(source, "d/suid")).mtimeMs);
+    const usage = await workers.run(ctx, { kind: "usage", path: to.path });
+    assert.equal(usage.inodes, 5);
+  });
+
+  test("remove a tree deeper than any path may be long", async () => {
+    await using workers = new TreeWorkers({ workersMax: 1 });
+    using root = scratch();
+    const name = "d".repeat(200);
+    let at = path.join(root.path, "deep");
+    fs.mkdirSync(at);
+    // Beyond PATH_MAX only a mover can build it: each level is moved below a new one.
+    for (let i = 0; i < 60; i++) {
+      const next = path.join(root.path, `next-${i}`);
+      fs.mkdirSync(next);
+      fs.renameSync(at, path.join(next, name));
+      at = next;
+    }
+    await workers.run(ctx, { kind: "remove", path: at });
+    assert.deepEqual(fs.readdirSync(root.path), []);
+    await workers.run(ctx, { kind: "remove", path: at });
+  });
+
+  test("close() ends them and refuses more", async () => {
+    const workers = new TreeWorkers();
+    await workers.close();
+    await assert.rejects(
+      workers.run(ctx, { kind: "usage", path: "/" }),
+      (error) => codeOf(error) === "unavailable",
+    );
+  });
+});

@@ -1,0 +1,104 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { fork } from "node:child_process";
+import fs from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { describe, test } from "node:test";
+import { Mounter } from "#core/mount/mounter.ts";
+import { TreeWorkers } from "#pkg/archive/tree-workers.ts";
+import { Context } from "#pkg/context.ts";
+import { isNotFound } from "#pkg/errors.ts";
+import { linux } from "#pkg/sys/linux.ts";
+import { OverlaySnapshotter } from "#plugins/snapshotter/overlayfs/overlay-snapshotter.ts";
+
+const ctx = Context.background();
+const skip = process.getuid?.() === 0 ? false : "needs root";
+const mounter = new Mounter({ sys: linux, tempDir: tmpdir() });
+
+/** Runs the steps of `crash-victim.ts` in a process that dies at the named place. */
+async function dieAt(root: string, failpoint: string): Promise<void> {
+  const child = fork(new URL("./crash-victim.ts", import.meta.url), [root, failpoint]);
+  const [, signal] = (await once(child, "exit")) as [number | null, string | null]; // -- node's documented pair
+  assert.equal(signal, "SIGKILL");
+}
+
+async function names(root: string): Promise<string[]> {
+  await using workers = new TreeWorkers();
+  await using snapshotter = await OverlaySnapshotter.open(ctx, { root, workers });
+  const infos = await Array.fromAsync(snapshotter.list(ctx));
+  for (const { kind, name } of infos) {
+    if (kind === "committed") continue;
+    await mounter.withTempMount(ctx, await snapshotter.mounts(ctx, name), async () => {});
+  }
+  return infos.map((info) => `${info.kind} ${info.name}`);
+}
+
+function directories(root: string): string[] {
+  return fs.readdirSync(path.join(root, "snapshots")).sort();
+}
+
+describe("the overlay snapshotter killed", { skip }, () => {
+  // The victim prepares `one`, writes a file, commits it as `base`, prepares `two` on it and removes it again.
+  const cases: readonly (readonly [
+    failpoint: string,
+    left: readonly string[],
+    ids: readonly string[],
+  ])[] = [
+    ["overlayfs.directory-made=kill", [], []],
+    ["overlayfs.directory-made=kill:2", ["committed base"], ["1"]],
+    ["overlayfs.commit-synced=kill", ["active one"], ["1"]],
+    ["overlayfs.record-removed=kill", ["committed base"], ["1"]],
+    ["database.before-commit=kill", [], []],
+    ["database.after-commit=kill:2", ["committed base"], ["1"]],
+  ];
+  for (const [failpoint, left, ids] of cases) {
+    test(`at ${failpoint} leaves what was acknowledged and no more`, async () => {
+      using dir = fs.mkdtempDisposableSync(path.join(tmpdir(), "snapshot-crash-"));
+      await dieAt(dir.path, failpoint);
+      assert.deepEqual(await names(dir.path), left);
+      assert.deepEqual(directories(dir.path), ids);
+      assert.deepEqual(await names(dir.path), left);
+    });
+  }
+
+  test("a directory that a power cut took is made again, unless it was promised", async () => {
+    using dir = fs.mkdtempDisposableSync(path.join(tmpdir(), "snapshot-crash-"));
+    await using workers = new TreeWorkers();
+    const open = (): Promise<OverlaySnapshotter> =>
+      OverlaySnapshotter.open(ctx, { root: dir.path, workers });
+    {
+      await using snapshotter = await open();
+      await snapshotter.prepare(ctx, "one", "");
+      await snapshotter.commit(ctx, "base", "one");
+      await snapshotter.prepare(ctx, "two", "base");
+    }
+    fs.rmSync(path.join(dir.path, "snapshots", "2"), { recursive: true });
+    fs.mkdirSync(path.join(dir.path, "snapshots", "99"));
+    fs.mkdirSync(path.join(dir.path, "snapshots", "new-7"));
+    assert.deepEqual(await names(dir.path), ["committed base", "active two"]);
+    assert.deepEqual(directories(dir.path), ["1", "2"]);
+  });
+
+  test("a root of Go's containerd is left alone", async () => {
+    using dir = fs.mkdtempDisposableSync(path.join(tmpdir(), "snapshot-crash-"));
+    fs.mkdirSync(path.join(dir.path, "snapshots", "1", "fs"), { recursive: true });
+    fs.writeFileSync(path.join(dir.path, "metadata.db"), "bolt");
+    await using workers = new TreeWorkers();
+    const opening = OverlaySnapshotter.open(ctx, { root: dir.path, workers });
+    await assert.rejects(opening, /holds snapshots of another containerd \(metadata\.db\)/);
+    assert.deepEqual(fs.readdirSync(dir.path).sort(), ["metadata.db", "snapshots"]);
+  });
+
+  test("ids are never used again", async () => {
+    using dir = fs.mkdtempDisposableSync(path.join(tmpdir(), "snapshot-crash-"));
+    await using workers = new TreeWorkers();
+    for (const id of [1, 2]) {
+      await using snapshotter = await OverlaySnapshotter.open(ctx, { root: dir.path, workers });
+      const [mount] = await snapshotter.prepare(ctx, "a", "");
+      assert.equal(mount?.source, path.join(dir.path, "snapshots", String(id), "fs"));
+      await snapshotter.remove(ctx, "a");
+      await assert.rejects(snapshotter.stat(ctx, "a"), isNotFound);
+    }
+  });
+});

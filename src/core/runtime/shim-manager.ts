@@ -153,7 +153,7 @@ export class ShimManager implements AsyncDisposable {
       resources: undo.move(),
     });
     void link.lost.then(() => {
-      if (record.phase === "live") this.#inBackground(this.cleanUp(record));
+      if (record.phase === "live") void this.cleanUp(record);
     });
     return record;
   }
@@ -188,7 +188,10 @@ export class ShimManager implements AsyncDisposable {
    * stays for the next start.
    */
   cleanUp(record: ShimRecord): Promise<ProcessExit | undefined> {
-    record.cleanup ??= this.#cleanUp(record);
+    if (!record.cleanup) {
+      record.cleanup = this.#cleanUp(record);
+      this.#inBackground(record.cleanup);
+    }
     return record.cleanup;
   }
 
@@ -314,7 +317,7 @@ export class ShimManager implements AsyncDisposable {
   #onGivenUp(supervisor: Supervisor, error: unknown): void {
     const { logger } = this.options.lifetime;
     logger.error("supervisor is lost", { namespace: supervisor.group.namespace, error });
-    for (const record of this.#usersOf(supervisor)) this.#inBackground(this.cleanUp(record));
+    for (const record of this.#usersOf(supervisor)) void this.cleanUp(record);
   }
 
   #usersOf({ group, users }: Supervisor): ShimRecord[] {

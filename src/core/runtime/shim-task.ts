@@ -12,14 +12,21 @@ import type { Context } from "#pkg/context.ts";
 import { isNotFound, notFound, wrap } from "#pkg/errors.ts";
 import { assertIdentifier } from "#pkg/identifier.ts";
 
+/**
+ * Cleans up after a lost shim and finds out how its task ended. Concurrent calls share one run.
+ */
+export type CleanUp = (record: ShimRecord) => Promise<ProcessExit | undefined>;
+
 /** A task behind the link of its shim. */
 export class ShimTask implements Task {
   readonly #record: ShimRecord;
+  readonly #cleanUp: CleanUp;
   readonly #pid: number;
 
   /** `pid` where it is known; 0 has the shim asked. */
-  constructor(record: ShimRecord, pid = 0) {
+  constructor(record: ShimRecord, cleanUp: CleanUp, pid = 0) {
     this.#record = record;
+    this.#cleanUp = cleanUp;
     this.#pid = pid;
   }
 
@@ -73,7 +80,8 @@ export class ShimTask implements Task {
     } catch (error) {
       ctx.throwIfEnded();
       // The shim died first. What cleans up after it finds out how the container ended.
-      const exit = this.#record.link.isLost ? await this.#record.cleanup : undefined;
+      const { link, phase } = this.#record;
+      const exit = link.isLost && phase === "live" ? await this.#cleanUp(this.#record) : undefined;
       if (!exit || execId !== "") throw error;
       return exit;
     }
@@ -140,7 +148,7 @@ export class ShimTask implements Task {
 export async function deleteInShim(
   ctx: Context,
   record: ShimRecord,
-  cleanUp: (record: ShimRecord) => Promise<ProcessExit | undefined>,
+  cleanUp: CleanUp,
 ): Promise<ProcessExit | undefined> {
   const process = { id: record.id, execId: "" };
   try {

@@ -43,11 +43,11 @@ export class ShimTaskRuntime implements TaskRuntime {
     if (record.link.isLost) throw unavailable(`shim of task ${id} is gone`);
     record.phase = "live";
     undo.move();
-    return new ShimTask(record, pid);
+    return this.#task(record, pid);
   }
 
   async get(ctx: Context, id: string): Promise<Task> {
-    return new ShimTask(this.#record(ctx, id));
+    return this.#task(this.#record(ctx, id));
   }
 
   async list(
@@ -57,7 +57,7 @@ export class ShimTaskRuntime implements TaskRuntime {
     return this.#manager.records
       .list(all ? undefined : requireNamespace(ctx))
       .filter((record) => record.phase !== "creating")
-      .map((record) => new ShimTask(record));
+      .map((record) => this.#task(record));
   }
 
   async delete(ctx: Context, id: string): Promise<ProcessExit> {
@@ -75,6 +75,10 @@ export class ShimTaskRuntime implements TaskRuntime {
     if (!record.cleanup) await this.#shutDown(ctx, record);
     if (exit) return exit;
     throw wrap("failed to delete task", problem);
+  }
+
+  #task(record: ShimRecord, pid?: number): ShimTask {
+    return new ShimTask(record, (lost) => this.#manager.cleanUp(lost), pid);
   }
 
   /** The record stays when the shim does not end: a retry finds it. */

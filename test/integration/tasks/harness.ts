@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { constants, openSync } from "node:fs";
-import { chmod, copyFile, mkdir } from "node:fs/promises";
+import { chmod, copyFile, mkdir, readdir } from "node:fs/promises";
 import { Socket } from "node:net";
 import { join } from "node:path";
 import { Tasks } from "#api/services/tasks/v1/tasks_pb.ts";
@@ -260,6 +260,12 @@ export async function recordContainer(
 /** The root file system that all containers of the room share, to be bind mounted. */
 export function rootfsMounts(room: Room): { type: string; source: string; options: string[] }[] {
   return [{ type: "bind", source: join(room.dir, "image"), options: ["rbind", "ro"] }];
+}
+
+/** What there is of bundles in the room's namespace; hidden names are the daemon's own. */
+export async function bundleNames(room: Room): Promise<string[]> {
+  const names = await readdir(join(room.dir, "state", room.namespace));
+  return names.filter((name) => !name.startsWith("."));
 }
 
 async function makeRoot(room: Room): Promise<void> {

@@ -5,6 +5,7 @@ import { codeOf } from "#pkg/errors.ts";
 import { until } from "#test/support/processes.ts";
 import { roomTest } from "#test/support/room.ts";
 import {
+  bundleNames,
   outputFifo,
   processSpec,
   recordContainer,
@@ -48,7 +49,7 @@ roomTest(
       ),
       ["create", "start", "exit", "delete"].map((topic) => `true /tasks/${topic} c1`),
     );
-    assert.deepEqual(await readdir(join(room.dir, "state", room.namespace)), []);
+    assert.deepEqual(await bundleNames(room), []);
     assert.deepEqual(await readdir(join(room.dir, "root", room.namespace)), []);
     await assert.rejects(tasks.get(ctx, { containerId: "c1" }), (error: Error) => {
       assert.equal(codeOf(error), "not-found");
@@ -130,7 +131,7 @@ roomTest(
       tasks.create(ctx, { containerId: "c1", rootfs: rootfsMounts(room) }),
       /create shim task: OCI runtime create failed: .*\/no\/such\/program.*no such file/i,
     );
-    assert.deepEqual(await readdir(join(room.dir, "state", room.namespace)), []);
+    assert.deepEqual(await bundleNames(room), []);
     assert.deepEqual(daemon.manager.records.list(), []);
     await recordContainer(daemon, room, "c2", {
       args: shell("true"),
@@ -155,6 +156,41 @@ roomTest(
     await tasks.start(ctx, { containerId: "c1" });
     await tasks.wait(ctx, { containerId: "c1" });
     await tasks.delete(ctx, { containerId: "c1" });
+  },
+  { needs: ["runc"] },
+);
+
+roomTest(
+  "sixteen tasks at once each keep their own exit, output and order of events",
+  async (room) => {
+    const daemon = await startTaskDaemon(room);
+    const { ctx, tasks } = daemon;
+    const ids = Array.from({ length: 16 }, (_, index) => `c${index}`);
+    await Promise.all(
+      ids.map(async (id, index) => {
+        await recordContainer(daemon, room, id, { args: shell(`echo I am ${id}; exit ${index}`) });
+        const stdout = outputFifo(room, `${id}-out`);
+        await tasks.create(ctx, {
+          containerId: id,
+          rootfs: rootfsMounts(room),
+          stdout: stdout.path,
+        });
+        const exit = tasks.wait(ctx, { containerId: id });
+        await tasks.start(ctx, { containerId: id });
+        assert.equal((await exit).exitStatus, index);
+        await untilText(stdout, new RegExp(`^I am ${id}\n$`));
+        assert.equal((await tasks.delete(ctx, { containerId: id })).exitStatus, index);
+      }),
+    );
+    await until("every delete event", () => {
+      return daemon.events.filter((event) => event.topic === "/tasks/delete").length === ids.length;
+    });
+    for (const id of ids) {
+      const topics = daemon.events.filter((event) => event.subject === id).map((e) => e.topic);
+      const expected = ["create", "start", "exit", "delete"].map((topic) => `/tasks/${topic}`);
+      assert.deepEqual(topics, expected);
+    }
+    assert.deepEqual(daemon.manager.records.list(), []);
   },
   { needs: ["runc"] },
 );

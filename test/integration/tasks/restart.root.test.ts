@@ -6,6 +6,7 @@ import { linux } from "#pkg/sys/linux.ts";
 import { processInfo, until } from "#test/support/processes.ts";
 import { type Room, roomTest } from "#test/support/room.ts";
 import {
+  bundleNames,
   inputFifo,
   type OutputFifo,
   outputFifo,
@@ -193,7 +194,7 @@ roomTest(
     daemon.containers.clear();
     await daemon.start();
     await until("the container is gone", async () => (await processInfo(pid)) === undefined);
-    assert.deepEqual(await readdir(join(room.dir, "state", room.namespace)), []);
+    assert.deepEqual(await bundleNames(room), []);
     assert.deepEqual(daemon.manager.records.list(), []);
     await startSleeper(daemon, room, "c1");
     assert.equal(await killAndDelete(daemon, "c1"), 137);

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
-import { readdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { linux } from "#pkg/sys/linux.ts";
 import { debianProgram } from "#test/support/debian.ts";
 import { processInfo, until } from "#test/support/processes.ts";
 import { type Room, roomTest } from "#test/support/room.ts";
 import {
+  bundleNames,
   outputFifo,
   processSpec,
   recordContainer,
@@ -87,7 +88,7 @@ roomTest(
       "/tasks/exit c1 137",
       "/tasks/delete c1",
     ]);
-    assert.deepEqual(await readdir(join(room.dir, "state", room.namespace)), []);
+    assert.deepEqual(await bundleNames(room), []);
   },
   { needs: ["runc"] },
 );
@@ -109,7 +110,7 @@ roomTest(
       }),
       /failed to create shim task: failed to start io pipe copy/,
     );
-    assert.deepEqual(await readdir(join(room.dir, "state", room.namespace)), []);
+    assert.deepEqual(await bundleNames(room), []);
     assert.deepEqual(daemon.manager.records.list(), []);
   },
   { needs: ["runc"] },
@@ -130,7 +131,7 @@ roomTest(
     assert.deepEqual((await tasks.list(ctx, {})).tasks, []);
     await assert.rejects(tasks.get(ctx, { containerId: "c1" }), /task c1 not found/);
     await until("the bundle is gone", async () => {
-      return (await readdir(join(room.dir, "state", room.namespace))).length === 0;
+      return (await bundleNames(room)).length === 0;
     });
   },
   { needs: ["runc"] },
@@ -165,7 +166,7 @@ roomTest(
     assert.deepEqual(seen(daemon).slice(-2), ["/tasks/exit c1 137", "/tasks/delete c1"]);
     await until("the container is gone", async () => (await processInfo(pid)) === undefined);
     assert.deepEqual(daemon.manager.records.list(), []);
-    assert.deepEqual(await readdir(join(room.dir, "state", room.namespace)), []);
+    assert.deepEqual(await bundleNames(room), []);
   },
   { needs: ["runc"] },
 );

@@ -1,0 +1,70 @@
+import type { Context } from "#pkg/context.ts";
+import { resourceExhausted } from "#pkg/errors.ts";
+import type { ImageDescriptor } from "#pkg/image-spec.ts";
+import { TaskGroup } from "#pkg/task-group.ts";
+
+/** Does something with a piece of content and names those below it that are to be visited as well. */
+export type Visit = (
+  ctx: Context,
+  descriptor: ImageDescriptor,
+) => Promise<readonly ImageDescriptor[]>;
+
+/** References in one walk, repeated ones counted each time: an index of indexes of itself must end somewhere. */
+export const referencesMax: number = 10_000;
+const concurrencyMax = 32;
+
+/**
+ * Visits what is below the roots one after the other, depth first.
+ *
+ * Throws what `visit` throws, and `resource-exhausted` above 10000 references, before they are visited.
+ */
+export async function walk(
+  ctx: Context,
+  visit: Visit,
+  roots: readonly ImageDescriptor[],
+): Promise<void> {
+  const count = new ReferenceCount();
+  const stack = [...count.admit(roots)].reverse();
+  for (let next = stack.pop(); next; next = stack.pop()) {
+    ctx.throwIfEnded();
+    const children = count.admit(await visit(ctx, next));
+    for (const child of [...children].reverse()) stack.push(child);
+  }
+}
+
+/** The same level by level, up to 32 of a level at once; the first failure ends the others. */
+export async function dispatch(
+  ctx: Context,
+  visit: Visit,
+  roots: readonly ImageDescriptor[],
+): Promise<void> {
+  const count = new ReferenceCount();
+  let level: ImageDescriptor[] = [...count.admit(roots)];
+  while (level.length > 0) {
+    ctx.throwIfEnded();
+    const below: ImageDescriptor[] = [];
+    const queue = level.values();
+    await using group = new TaskGroup(ctx.signal);
+    for (let i = 0; i < Math.min(concurrencyMax, level.length); i++) {
+      group.go(async (signal) => {
+        const scoped = ctx.withSignal(signal);
+        for (const descriptor of queue) {
+          scoped.throwIfEnded();
+          below.push(...count.admit(await visit(scoped, descriptor)));
+        }
+      });
+    }
+    await group.wait();
+    level = below;
+  }
+}
+
+class ReferenceCount {
+  #count = 0;
+
+  admit(descriptors: readonly ImageDescriptor[]): readonly ImageDescriptor[] {
+    this.#count += descriptors.length;
+    if (this.#count <= referencesMax) return descriptors;
+    throw resourceExhausted(`too many descriptors (limit ${referencesMax})`);
+  }
+}

@@ -37,8 +37,8 @@ export class Mounter {
   }
 
   /**
-   * Makes the mounts in order at `target`, each at its own `target` below it (symlinks there stay inside). When one
-   * fails, those before it are undone.
+   * Makes the mounts in order at `target`, each at its own `target` below it (symlinks there stay
+   * inside). When one fails, those before it are undone.
    */
   async mountAll(ctx: Context, mounts: readonly Mount[], target: string): Promise<void> {
     for (const [made, mount] of mounts.entries()) {
@@ -55,7 +55,9 @@ export class Mounter {
     }
   }
 
-  /** Unmounts whatever is stacked at `target`; nothing happens when nothing is, or the path is gone. */
+  /**
+   * Unmounts whatever is stacked at `target`; nothing happens when nothing is, or the path is gone.
+   */
   async unmountAll(ctx: Context, target: string, flags = 0): Promise<void> {
     if (target === "") return;
     while (await this.#unmountOne(ctx, target, flags));

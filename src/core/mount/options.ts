@@ -76,7 +76,9 @@ export function planMount(options: readonly string[]): MountPlan {
   return { flags, data, loop, uidMap: maps.uidMap, gidMap: maps.gidMap };
 }
 
-/** Whether what is mounted can be written, by its type where the options do not say (features M25). */
+/**
+ * Whether what is mounted can be written, by its type where the options do not say (features M25).
+ */
 export function isReadOnly(mount: Mount): boolean {
   const type = mount.type.slice(mount.type.lastIndexOf("/") + 1);
   if (type === "erofs") return true;

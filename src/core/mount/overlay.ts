@@ -3,7 +3,10 @@ import { isErrno } from "#pkg/errors.ts";
 import { AT, MOUNT_ATTR, MS, O } from "#pkg/sys/constants.ts";
 import type { Fd, Path, Syscalls } from "#pkg/sys/syscall.ts";
 
-/** Beyond this, mount(2) is not used: its data is cut off at a page, and some room is left for the kernel's own. */
+/**
+ * Beyond this, mount(2) is not used: its data is cut off at a page, and some room is left for the
+ * kernel's own.
+ */
 export const overlayDataMax = 3584;
 
 /** fsconfig(2) takes so long a value, its NUL included. */
@@ -26,8 +29,8 @@ const superblockFlags = [
 ] as const;
 
 /**
- * Mounts an overlay whose options do not fit into a page: one layer at a time (`lowerdir+`, Linux 6.5), or, on older
- * kernels, with names short enough for some 150 layers.
+ * Mounts an overlay whose options do not fit into a page: one layer at a time (`lowerdir+`, Linux
+ * 6.5), or, on older kernels, with names short enough for some 150 layers.
  */
 export function mountOverlay(
   sys: Syscalls,
@@ -85,7 +88,9 @@ function setOption(sys: Syscalls, fs: Fd, option: string, opened: Fd[]): void {
   sys.fsconfigSetString(fs, key, isPath ? shortPath(sys, value, opened) : value);
 }
 
-/** mount(8) needs quotes around an SELinux context for its commas; fsconfig takes the bare value. */
+/**
+ * mount(8) needs quotes around an SELinux context for its commas; fsconfig takes the bare value.
+ */
 function unquote(value: string): string {
   return /^".*"$/.test(value) ? value.slice(1, -1) : value;
 }

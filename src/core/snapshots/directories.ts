@@ -14,9 +14,9 @@ const discardTimeoutMs = 60_000;
 /**
  * The directories of a snapshotter: `<root>/snapshots/<id>`.
  *
- * One is made under another name and renamed when complete, before its record; it is renamed again before it is deleted,
- * after its record is gone. So whatever stands there without a record, after a crash at any moment, is garbage, and
- * whatever has a record is complete.
+ * One is made under another name and renamed when complete, before its record; it is renamed again
+ * before it is deleted, after its record is gone. So whatever stands there without a record, after
+ * a crash at any moment, is garbage, and whatever has a record is complete.
  */
 export class SnapshotDirectories {
   readonly #dir: string;
@@ -109,7 +109,8 @@ export class SnapshotDirectories {
   }
 
   async #removeUnrecorded(records: Pick<SnapshotRecords, "ids">): Promise<void> {
-    // In this order: what appears after the listing is not in it, and what got its record meanwhile has it.
+    // In this order: what appears after the listing is not in it, and what got its record meanwhile
+    // has it.
     const names = (await readdir(this.#dir)).filter((name) => !this.#pending.has(name));
     const ids = await records.ids();
     for (const name of names) {

@@ -4,8 +4,9 @@ import * as v from "valibot";
 import { isOpen, type OpenQuestions } from "#pkg/archive/adopt-layer.ts";
 import { isErrno } from "#pkg/errors.ts";
 
-// A layer may be unpacked into a snapshot without parents and be given one when it is committed (`rebase`). What the
-// unpacking could not know is kept beside the snapshot's `fs` until then; byte strings are written as JSON strings.
+// A layer may be unpacked into a snapshot without parents and be given one when it is committed
+// (`rebase`). What the unpacking could not know is kept beside the snapshot's `fs` until then; byte
+// strings are written as JSON strings.
 const fileName = "open-questions.json";
 
 const schema = v.object({
@@ -14,7 +15,10 @@ const schema = v.object({
   hidesRoot: v.boolean(),
 });
 
-/** Keeps questions where the directory that was unpacked into is a snapshot's; elsewhere nobody would ask. */
+/**
+ * Keeps questions where the directory that was unpacked into is a snapshot's; elsewhere nobody
+ * would ask.
+ */
 export async function keepOpenQuestions(upper: string, questions: OpenQuestions): Promise<void> {
   if (!isOpen(questions) || basename(upper) !== "fs") return;
   const dir = dirname(upper);

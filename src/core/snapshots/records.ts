@@ -64,7 +64,10 @@ const selected = `
 
 const listBatch = 256;
 
-/** What a snapshotter of this project knows of its snapshots, in a database of its own (`metadata.sqlite`). */
+/**
+ * What a snapshotter of this project knows of its snapshots, in a database of its own
+ * (`metadata.sqlite`).
+ */
 export class SnapshotRecords implements AsyncDisposable {
   readonly #db: DurableDatabase;
   #lastId: number;
@@ -77,8 +80,8 @@ export class SnapshotRecords implements AsyncDisposable {
   /**
    * Opens or makes `metadata.sqlite` in a snapshotter's root.
    *
-   * Throws `failed-precondition` where a containerd written in Go keeps snapshots: what we do not know of we would
-   * delete.
+   * Throws `failed-precondition` where a containerd written in Go keeps snapshots: what we do not
+   * know of we would delete.
    */
   static async open(ctx: Context, root: string, failpoints?: Failpoints): Promise<SnapshotRecords> {
     await mkdir(root, { recursive: true, mode: 0o700 });
@@ -126,7 +129,10 @@ export class SnapshotRecords implements AsyncDisposable {
     });
   }
 
-  /** Throws `already-exists`, `not-found` for the parent, `invalid-argument` when that is not committed. */
+  /**
+   * Throws `already-exists`, `not-found` for the parent, `invalid-argument` when that is not
+   * committed.
+   */
   create(
     id: number,
     kind: "view" | "active",
@@ -224,7 +230,10 @@ export class SnapshotRecords implements AsyncDisposable {
     });
   }
 
-  /** In the order they were made, each as it is when its batch is read. Throws `invalid-argument` for a bad filter. */
+  /**
+   * In the order they were made, each as it is when its batch is read. Throws `invalid-argument`
+   * for a bad filter.
+   */
   async *list(filters: readonly string[] = []): AsyncGenerator<SnapshotRecord, void, undefined> {
     const matches = parseFilters(filters);
     let after = 0;

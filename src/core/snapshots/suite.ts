@@ -28,7 +28,10 @@ type Change = (root: string) => void;
 const labels = { "containerd.io/gc.root": "snapshot-suite" };
 const ctx = Context.background().withNamespace("testsuite");
 
-/** The contract of a snapshotter: upstream's 21 behaviours. Needs root. `make` is given an empty directory. */
+/**
+ * The contract of a snapshotter: upstream's 21 behaviours. Needs root. `make` is given an empty
+ * directory.
+ */
 export function snapshotterSuite(
   name: string,
   make: (ctx: Context, root: string) => Promise<SuiteSubject>,
@@ -80,7 +83,9 @@ export function snapshotterSuite(
       return name;
     }
 
-    /** Commits one snapshot for each change and compares a view of each with a directory so changed. */
+    /**
+     * Commits one snapshot for each change and compares a view of each with a directory so changed.
+     */
     async check(...changes: readonly Change[]): Promise<void> {
       const flat = this.path();
       let parent = "";

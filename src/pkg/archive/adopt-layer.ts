@@ -20,8 +20,8 @@ export function isOpen(questions: OpenQuestions): boolean {
 }
 
 /**
- * Gives a layer unpacked by itself into an overlay's directory the form it has when unpacked on these parents, the
- * nearest first. Doing it again changes nothing.
+ * Gives a layer unpacked by itself into an overlay's directory the form it has when unpacked on
+ * these parents, the nearest first. Doing it again changes nothing.
  */
 export function adoptLayer(
   sys: Syscalls,

@@ -17,8 +17,8 @@ import type { Syscalls } from "#pkg/sys/syscall.ts";
 const readBytes = 1 << 20;
 
 /**
- * Unpacks a layer into `root` in one pass: inflates, digests the plain bytes, writes the files. For worker threads: the
- * calling thread is blocked by every system call.
+ * Unpacks a layer into `root` in one pass: inflates, digests the plain bytes, writes the files. For
+ * worker threads: the calling thread is blocked by every system call.
  *
  * `checkpoint` is called before each chunk; what it throws ends the work.
  */

@@ -20,9 +20,9 @@ const readBytes = 1 << 20;
 const capability = "security.capability";
 
 /**
- * Writes changes of a tree as a layer: parents before what is in them, hard links once and then as links, whiteouts for
- * what is gone. Times are whole seconds, of whiteouts 0; of attributes only capabilities are kept. Everything is
- * decided by the tree alone, so equal trees give equal bytes.
+ * Writes changes of a tree as a layer: parents before what is in them, hard links once and then as
+ * links, whiteouts for what is gone. Times are whole seconds, of whiteouts 0; of attributes only
+ * capabilities are kept. Everything is decided by the tree alone, so equal trees give equal bytes.
  *
  * Generators: the bytes are pulled, so that a slow reader holds the writer back.
  */

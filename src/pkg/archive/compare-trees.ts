@@ -12,7 +12,10 @@ export interface CompareTreesOptions {
   readonly mtimeMaxNs?: bigint | undefined;
 }
 
-/** The layer, in pieces, that makes the upper tree of the lower one. Equal trees give a layer without entries. */
+/**
+ * The layer, in pieces, that makes the upper tree of the lower one. Equal trees give a layer
+ * without entries.
+ */
 export function* compareTrees(
   sys: Syscalls,
   { lower, upper, mtimeMaxNs }: CompareTreesOptions,

@@ -20,8 +20,9 @@ export function sniffCompression(head: Uint8Array): Compression {
 const outputChunkBytes = 256 << 10;
 
 /**
- * Inflates a stream of unknown compression, several gzip members or zstd frames in a row included. A stream that is cut
- * off or damaged ends in an error; so does one that is followed by something else.
+ * Inflates a stream of unknown compression, several gzip members or zstd frames in a row included.
+ * A stream that is cut off or damaged ends in an error; so does one that is followed by something
+ * else.
  */
 export function decompressor(compression: Exclude<Compression, "none">): Transform {
   return compression === "gzip"

@@ -11,8 +11,9 @@ const copyChunkBytes = 64 << 20;
 const readBytes = 1 << 20;
 
 /**
- * Copies what is in one directory into another, and that directory's own attributes: files (shared blocks where the
- * file system can), hard links as such, symlinks, devices, fifos; owner, mode, attributes, times. Sockets are left out.
+ * Copies what is in one directory into another, and that directory's own attributes: files (shared
+ * blocks where the file system can), hard links as such, symlinks, devices, fifos; owner, mode,
+ * attributes, times. Sockets are left out.
  */
 export function copyTree(sys: Syscalls, from: Fd, to: Fd, checkpoint: () => void): void {
   new TreeCopy(sys, from, to, checkpoint).run();

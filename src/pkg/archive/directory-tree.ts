@@ -5,7 +5,10 @@ import { AT, O, S_IF } from "#pkg/sys/constants.ts";
 import { SyscallError } from "#pkg/sys/errno.ts";
 import type { FileCalls, DescriptorCalls, Fd, Path } from "#pkg/sys/syscall.ts";
 
-/** An open directory of a tree. `path` is below the root and goes through no symlink; empty for the root. */
+/**
+ * An open directory of a tree. `path` is below the root and goes through no symlink; empty for the
+ * root.
+ */
 export interface Directory {
   readonly fd: Fd;
   readonly path: ByteString;
@@ -24,9 +27,10 @@ const linksMax = 255;
 /**
  * Directories of a tree by their path, never outside of it.
  *
- * Every step opens one component relative to a directory already open, without following; symlinks are read and
- * walked here, from the tree's root when absolute. So no swap of a directory for a symlink, in the archive or by
- * anyone else, leads out. Directories stay open until `endEntry`, a bounded number beyond.
+ * Every step opens one component relative to a directory already open, without following; symlinks
+ * are read and walked here, from the tree's root when absolute. So no swap of a directory for a
+ * symlink, in the archive or by anyone else, leads out. Directories stay open until `endEntry`, a
+ * bounded number beyond.
  */
 export class DirectoryTree implements Disposable {
   readonly root: Directory;
@@ -43,7 +47,9 @@ export class DirectoryTree implements Disposable {
     this.root = { fd: sys.openat(AT.FDCWD, root, O.RDONLY | O.DIRECTORY | O.NOFOLLOW), path: "" };
   }
 
-  /** The directory at a clean path, symlinks followed inside the root. Throws `ENOTDIR`, `ELOOP`. */
+  /**
+   * The directory at a clean path, symlinks followed inside the root. Throws `ENOTDIR`, `ELOOP`.
+   */
   resolve(path: ByteString, onObstacle: OnObstacle): Directory | undefined {
     if (path === "") return this.root;
     const known = this.#open.get(this.#aliases.get(path) ?? path);
@@ -53,7 +59,9 @@ export class DirectoryTree implements Disposable {
     return found;
   }
 
-  /** The directory `name` of `parent` itself; undefined when there is none or it is something else. */
+  /**
+   * The directory `name` of `parent` itself; undefined when there is none or it is something else.
+   */
   child(parent: Directory, name: ByteString): Directory | undefined {
     const path = joinPath(parent.path, name);
     const known = this.#open.get(path);

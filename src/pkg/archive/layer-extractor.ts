@@ -31,7 +31,8 @@ const warningsMax = 20;
 /**
  * Writes the entries of a layer into a tree, nothing outside of it (features H5).
  *
- * One use: entries through `begin`, `data` and `end`, then `finish`. After an error the tree is in no defined state.
+ * One use: entries through `begin`, `data` and `end`, then `finish`. After an error the tree is in
+ * no defined state.
  */
 export class LayerExtractor implements TarHandler, Disposable {
   readonly #sys: Syscalls;

@@ -10,16 +10,17 @@ import { SyscallError } from "#pkg/sys/errno.ts";
 import type { FileStat, Syscalls } from "#pkg/sys/syscall.ts";
 
 /**
- * How a layer hides what is below it: in an overlay's upper directory by a device 0:0 and a mark on the directory
- * (`overlay`, or `overlay-user` with the marks that user namespaces may set), in a merged tree by removing it.
+ * How a layer hides what is below it: in an overlay's upper directory by a device 0:0 and a mark on
+ * the directory (`overlay`, or `overlay-user` with the marks that user namespaces may set), in a
+ * merged tree by removing it.
  */
 export type WhiteoutForm = "overlay" | "overlay-user" | "remove";
 
 const whiteoutDevice = { major: 0, minor: 0 };
 
 /**
- * Tells apart what this layer brought from what was in the tree before, so that whiteouts hide only the latter, in
- * whatever order they come.
+ * Tells apart what this layer brought from what was in the tree before, so that whiteouts hide only
+ * the latter, in whatever order they come.
  */
 export class LowerContent {
   readonly #sys: Syscalls;
@@ -50,8 +51,8 @@ export class LowerContent {
   }
 
   /**
-   * Hides `name` of layers below. `isNeeded` is asked before a mark is made: one that hides nothing would be seen, in a
-   * directory that only this layer has.
+   * Hides `name` of layers below. `isNeeded` is asked before a mark is made: one that hides nothing
+   * would be seen, in a directory that only this layer has.
    */
   hide(
     parent: Directory,
@@ -79,7 +80,10 @@ export class LowerContent {
     this.#hidden.add(directory.path);
   }
 
-  /** Whether the layer hides all that is below it. overlayfs knows no opaque root: `hideTop` does it by name. */
+  /**
+   * Whether the layer hides all that is below it. overlayfs knows no opaque root: `hideTop` does it
+   * by name.
+   */
   get hidesRoot(): boolean {
     return this.#hidesRoot;
   }
@@ -154,7 +158,10 @@ export class LowerContent {
     return directory;
   }
 
-  /** True when what is at the name came with this layer and stays; then only what is below it is cleared. */
+  /**
+   * True when what is at the name came with this layer and stays; then only what is below it is
+   * cleared.
+   */
   #keepOwn(parent: Directory, name: ByteString, stat: FileStat): boolean {
     const path = joinPath(parent.path, name);
     if (!this.#isMine(path)) return false;

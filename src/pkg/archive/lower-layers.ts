@@ -18,8 +18,9 @@ export class LowerLayers implements Disposable {
   }
 
   /**
-   * Gives a directory the owner, mode, attributes and times that the same directory has below; answers the times, which
-   * are to be set again once its files are made. Undefined when no layer has it.
+   * Gives a directory the owner, mode, attributes and times that the same directory has below;
+   * answers the times, which are to be set again once its files are made. Undefined when no layer
+   * has it.
    */
   copyAttributes(directory: Directory): FileTimes | undefined {
     const source = this.#find(directory.path);
@@ -67,7 +68,10 @@ export class LowerLayers implements Disposable {
     return this.#fds;
   }
 
-  /** The directory that shows through at the path; a file or whiteout there hides those further down. */
+  /**
+   * The directory that shows through at the path; a file or whiteout there hides those further
+   * down.
+   */
   #find(path: ByteString): Fd | undefined {
     const fd = this.#topmost(path);
     if (fd === undefined || isDirectory(this.#sys.fstatat(fd, "", AT.EMPTY_PATH))) return fd;

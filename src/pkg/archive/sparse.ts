@@ -100,8 +100,8 @@ function pairs(numbers: readonly number[]): Extent[] {
 }
 
 /**
- * Reads the map of version 1.0, which stands in whole blocks before the data: lines of decimal numbers, first how many
- * extents there are.
+ * Reads the map of version 1.0, which stands in whole blocks before the data: lines of decimal
+ * numbers, first how many extents there are.
  */
 export class SparseMapReader {
   #text = "";
@@ -135,7 +135,10 @@ export class SparseMapReader {
   }
 }
 
-/** Throws `invalid-argument` unless extents are in order, apart, inside the file, and as long as the data stored. */
+/**
+ * Throws `invalid-argument` unless extents are in order, apart, inside the file, and as long as the
+ * data stored.
+ */
 export function assertSparse(
   extents: readonly Extent[],
   sizeBytes: number,

@@ -46,7 +46,9 @@ const types: Readonly<Record<string, TarEntryType>> = {
   "6": "fifo",
 };
 
-/** Lays the extensions over the header: extended records over the block, GNU long names over both. */
+/**
+ * Lays the extensions over the header: extended records over the block, GNU long names over both.
+ */
 export function draftEntry(
   raw: RawHeader,
   records: readonly PaxRecord[],

@@ -3,7 +3,8 @@ import { CodedError } from "#pkg/errors.ts";
 /**
  * A string of bytes: each character is one byte, 0 to 255.
  *
- * Names in an archive need not be UTF-8, so they are kept as they are; `Buffer.from(name, "latin1")` gives the bytes.
+ * Names in an archive need not be UTF-8, so they are kept as they are; `Buffer.from(name,
+ * "latin1")` gives the bytes.
  */
 export type ByteString = string;
 

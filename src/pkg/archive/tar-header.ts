@@ -65,8 +65,8 @@ export function cString(block: Buffer, offset: number, lengthBytes: number): Byt
 }
 
 /**
- * A number in octal digits, or in base 256 when the first bit is set (two's complement then, so it may be negative).
- * An empty field is 0.
+ * A number in octal digits, or in base 256 when the first bit is set (two's complement then, so it
+ * may be negative). An empty field is 0.
  */
 export function parseNumeric(
   block: Buffer,

@@ -14,7 +14,10 @@ import { blockBytes, isZeroBlock, parseHeaderBlock } from "#pkg/archive/tar-head
 /** Takes what a reader finds, in the order of the archive. What it throws ends the reading. */
 export interface TarHandler {
   begin(entry: TarEntry): void;
-  /** Bytes of the file that began last, at `offset` in it; holes of sparse files are left out. Valid only now. */
+  /**
+   * Bytes of the file that began last, at `offset` in it; holes of sparse files are left out. Valid
+   * only now.
+   */
   data(chunk: Buffer, offset: number): void;
   /** The entry that began last is complete. */
   end(): void;
@@ -31,10 +34,11 @@ const defaultLimits: TarLimits = { entriesMax: 1 << 24, extensionBytesMax: 1 << 
 type State = "header" | "extension" | "gnu-map" | "sparse-map" | "data" | "padding" | "ended";
 
 /**
- * Parses an archive pushed in chunks of any size: v7, ustar, star, PAX and GNU, with every sparse form.
+ * Parses an archive pushed in chunks of any size: v7, ustar, star, PAX and GNU, with every sparse
+ * form.
  *
- * Global extended headers are read over. Throws `invalid-argument` for what is malformed or beyond the limits; the
- * reader is of no use after that. Bytes after the end of the archive are ignored.
+ * Global extended headers are read over. Throws `invalid-argument` for what is malformed or beyond
+ * the limits; the reader is of no use after that. Bytes after the end of the archive are ignored.
  */
 export class TarReader {
   readonly #handler: TarHandler;

@@ -48,7 +48,8 @@ test("the bytes are those of Go's archive/tar", () => {
     { type: "directory", name: `${long}caf\xe9/`, mode: 0o755, mtimeNs },
     { type: "file", name: "d/.wh.gone" },
   ]);
-  // Made with the same entries in Go's FormatPAX; the whiteout in no format, as containerd writes it.
+  // Made with the same entries in Go's FormatPAX; the whiteout in no format, as containerd writes
+  // it.
   assert.equal(archive.length, 12_288);
   assert.equal(
     digestOf(archive),

@@ -24,9 +24,9 @@ export interface NewTarEntry extends Pick<TarEntry, "type" | "name"> {
 }
 
 /**
- * Writes an archive of which every byte follows from its entries: ustar headers, with an extended header before those
- * that ustar cannot hold. The bytes are the same that Go's archive/tar writes in its PAX format, so that a layer made
- * here and one made by upstream have one digest.
+ * Writes an archive of which every byte follows from its entries: ustar headers, with an extended
+ * header before those that ustar cannot hold. The bytes are the same that Go's archive/tar writes
+ * in its PAX format, so that a layer made here and one made by upstream have one digest.
  */
 export class TarWriter {
   readonly #write: (chunk: Buffer) => void;
@@ -37,7 +37,10 @@ export class TarWriter {
     this.#write = write;
   }
 
-  /** Begins an entry; exactly `sizeBytes` of `data` must follow. Throws `invalid-argument` for what has no form. */
+  /**
+   * Begins an entry; exactly `sizeBytes` of `data` must follow. Throws `invalid-argument` for what
+   * has no form.
+   */
   begin(entry: NewTarEntry): void {
     assert(this.#left === 0, "an entry begins before the last one is complete");
     const sizeBytes = entry.type === "file" ? (entry.sizeBytes ?? 0) : 0;

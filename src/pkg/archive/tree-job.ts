@@ -4,7 +4,10 @@ import type { ExtractOptions, ExtractSummary } from "#pkg/archive/layer-extracto
 import type { Digest } from "#pkg/digest.ts";
 import type { ErrorCode } from "#pkg/errors.ts";
 
-/** Work on directory trees that would hold up an event loop; each is done by a worker of `TreeWorkers`. */
+/**
+ * Work on directory trees that would hold up an event loop; each is done by a worker of
+ * `TreeWorkers`.
+ */
 export interface TreeJobs {
   /** Unpacks a layer, from a file or from bytes sent along, compressed or not, into a directory. */
   apply: {
@@ -47,7 +50,10 @@ export interface TreeJobs {
     readonly job: { readonly kind: "remove"; readonly path: string };
     readonly result: undefined;
   };
-  /** Copies what is in a directory into another that exists: everything but sockets, hard links as such. */
+  /**
+   * Copies what is in a directory into another that exists: everything but sockets, hard links as
+   * such.
+   */
   copy: {
     readonly job: { readonly kind: "copy"; readonly from: string; readonly to: string };
     readonly result: undefined;

@@ -2,8 +2,8 @@ import type { ByteString } from "#pkg/archive/tar-entry.ts";
 import type { Path } from "#pkg/sys/syscall.ts";
 
 /**
- * The path below the root that an archive's name stands for: no leading or trailing slash, no `.`, no `..`; empty for
- * the root itself. What would climb out stays at the root, as `..` of `/` does.
+ * The path below the root that an archive's name stands for: no leading or trailing slash, no `.`,
+ * no `..`; empty for the root itself. What would climb out stays at the root, as `..` of `/` does.
  */
 export function cleanPath(name: ByteString): ByteString {
   if (!needsCleaning.test(name)) return name;

@@ -5,7 +5,10 @@ import { AT, O } from "#pkg/sys/constants.ts";
 import { SyscallError } from "#pkg/sys/errno.ts";
 import type { DescriptorCalls, Fd, FileCalls } from "#pkg/sys/syscall.ts";
 
-/** What is called for each entry of a tree; `path` is below its top. Directories are open only during the call. */
+/**
+ * What is called for each entry of a tree; `path` is below its top. Directories are open only
+ * during the call.
+ */
 export interface TreeVisitor {
   /** Everything but directories. */
   file(parent: Fd, name: ByteString, path: ByteString): void;
@@ -23,8 +26,9 @@ interface Frame {
 }
 
 /**
- * Walks a tree of any depth, one or two descriptors at a time, never following a symlink. Files of a directory come
- * before its directories; `order: "sorted"` sorts both by their bytes. The tree may be changed by the visitor only.
+ * Walks a tree of any depth, one or two descriptors at a time, never following a symlink. Files of
+ * a directory come before its directories; `order: "sorted"` sorts both by their bytes. The tree
+ * may be changed by the visitor only.
  */
 export function walkTree(
   sys: FileCalls & DescriptorCalls,

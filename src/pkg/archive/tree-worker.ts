@@ -20,7 +20,8 @@ import { copyTree } from "#pkg/archive/copy-tree.ts";
 import { linux } from "#pkg/sys/linux.ts";
 import type { Fd } from "#pkg/sys/syscall.ts";
 
-// The entry of a worker thread: one job at a time, asked for and answered by messages (tree-job.ts).
+// The entry of a worker thread: one job at a time, asked for and answered by messages
+// (tree-job.ts).
 
 const port = parentPort;
 assert(port, "runs as a worker thread only");

@@ -3,11 +3,11 @@ import { setTimeout as delay } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import {
   type FromWorker,
-  chunksUnderWayMax,
   type ToWorker,
   type TreeJobKind,
   type TreeJobs,
 } from "#pkg/archive/tree-job.ts";
+import { Drain, Feeder, type JobStreams } from "#pkg/archive/tree-streams.ts";
 import type { Context } from "#pkg/context.ts";
 import { CodedError, messageOf, resourceExhausted } from "#pkg/errors.ts";
 
@@ -17,18 +17,14 @@ export interface TreeWorkersOptions {
   readonly idleMs?: number;
 }
 
-export interface JobStreams {
-  /** The bytes a job works on, where it has no file. */
-  readonly input?: AsyncIterable<Uint8Array> | undefined;
-  /** Takes the bytes a job makes, in order, one call at a time. */
-  readonly output?: ((chunk: Uint8Array) => Promise<void>) | undefined;
-}
-
 const queueMax = 10_000;
 const idleMsDefault = 10_000;
 /** What still hangs in the kernel then is left to it. */
 const closeGraceMs = 5_000;
-/** How long a cancelled job may take to stop before its thread is ended; none for one that changes nothing. */
+/**
+ * How long a cancelled job may take to stop before its thread is ended; none for one that changes
+ * nothing.
+ */
 const cancelGraceMs: Readonly<Record<TreeJobKind, number>> = {
   apply: 10_000,
   adopt: 10_000,
@@ -42,7 +38,8 @@ const cancelGraceMs: Readonly<Record<TreeJobKind, number>> = {
 /**
  * Threads that work on directory trees (`TreeJobs`), started when first needed and ended when idle.
  *
- * A job runs to its end, fails, or is cancelled by its context; in each case nothing of it goes on after `run` settled.
+ * A job runs to its end, fails, or is cancelled by its context; in each case nothing of it goes on
+ * after `run` settled.
  */
 export class TreeWorkers implements AsyncDisposable {
   readonly #workersMax: number;
@@ -151,7 +148,8 @@ class TreeWorker {
     this.#onEnd = onEnd;
     this.#worker = new Worker(new URL("./tree-worker.ts", import.meta.url), {
       name: "tree-worker",
-      // Descriptors are opened and closed through pkg/sys too, of which Node's book-keeping knows nothing.
+      // Descriptors are opened and closed through pkg/sys too, of which Node's book-keeping knows
+      // nothing.
       trackUnmanagedFds: false,
     });
     this.#worker.unref();
@@ -236,91 +234,5 @@ class TreeWorker {
     this.#alive = false;
     this.#onEnd(this);
     this.#onMessage?.({ type: "failed", code: "internal", message });
-  }
-}
-
-type Post = (message: ToWorker, transfer?: ArrayBuffer[]) => void;
-
-/** Sends chunks as the worker takes them. */
-class Feeder {
-  readonly #post: Post;
-  readonly #stopping = Promise.withResolvers<"stopped">();
-  #credits = chunksUnderWayMax;
-  #stopped = false;
-  #wake: (() => void) | undefined;
-
-  constructor(post: Post) {
-    this.#post = post;
-  }
-
-  async feed(input: AsyncIterable<Uint8Array>): Promise<void> {
-    const chunks = input[Symbol.asyncIterator]();
-    while (await this.#hasCredit()) {
-      const next = await Promise.race([chunks.next(), this.#stopping.promise]);
-      if (next === "stopped") break;
-      if (next.done === true) return this.end();
-      this.#credits--;
-      // A copy: what the source gave may be part of a larger buffer that it goes on using.
-      const copy = new Uint8Array(next.value);
-      this.#post({ type: "chunk", chunk: copy }, [copy.buffer]);
-    }
-    this.end();
-    // Not waited for: a source that hangs would hold the caller, whose context ends it.
-    chunks.return?.().catch(() => undefined);
-  }
-
-  end(): void {
-    this.#post({ type: "end" });
-  }
-
-  credit(): void {
-    this.#credits++;
-    this.#wake?.();
-  }
-
-  stop(): void {
-    this.#stopped = true;
-    this.#stopping.resolve("stopped");
-    this.#wake?.();
-  }
-
-  async #hasCredit(): Promise<boolean> {
-    while (this.#credits === 0 && !this.#stopped) {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      this.#wake = resolve;
-      await promise;
-    }
-    return !this.#stopped;
-  }
-}
-
-/** Hands a job's output on, in order. */
-class Drain {
-  readonly #output: JobStreams["output"];
-  readonly #on: { readonly credit: () => void; readonly failed: () => void };
-  #last: Promise<void> = Promise.resolve();
-  #failure: { readonly reason: unknown } | undefined;
-
-  constructor(output: JobStreams["output"], on: { credit: () => void; failed: () => void }) {
-    this.#output = output;
-    this.#on = on;
-  }
-
-  take(chunk: Uint8Array): void {
-    this.#last = this.#last.then(async () => {
-      try {
-        if (!this.#failure) await this.#output?.(chunk);
-      } catch (reason) {
-        this.#failure = { reason };
-        this.#on.failed();
-      }
-      this.#on.credit();
-    });
-  }
-
-  async finish(): Promise<void> {
-    await this.#last;
-    // -- passed on as the taker threw it
-    if (this.#failure) throw this.#failure.reason;
   }
 }

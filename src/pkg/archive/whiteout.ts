@@ -13,7 +13,10 @@ export type Whiteout =
   /** AUFS's own files, which mean nothing here. */
   | { readonly kind: "ignored" };
 
-/** Undefined for a plain name. Throws `invalid-argument` for one that would remove something else than a sibling. */
+/**
+ * Undefined for a plain name. Throws `invalid-argument` for one that would remove something else
+ * than a sibling.
+ */
 export function parseWhiteout(base: ByteString): Whiteout | undefined {
   if (!base.startsWith(whiteoutPrefix)) return undefined;
   if (base === opaqueMarker) return { kind: "opaque" };

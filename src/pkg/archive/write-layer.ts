@@ -5,7 +5,9 @@ import { type Compression, compressor } from "#pkg/archive/compression.ts";
 import type { ComparedTrees } from "#pkg/archive/tree-job.ts";
 import { parseDigest } from "#pkg/digest.ts";
 
-/** Pulls a layer's bytes, compresses them and hands them on, and digests the plain ones on the way. */
+/**
+ * Pulls a layer's bytes, compresses them and hands them on, and digests the plain ones on the way.
+ */
 export async function writeLayer(
   layer: Iterable<Buffer>,
   compression: Compression,

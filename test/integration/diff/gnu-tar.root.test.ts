@@ -27,7 +27,8 @@ function unpackByGnu(root: string, layer: Buffer): void {
   });
 }
 
-// No NUL, no slash; "." and ".." have meanings of their own, and a leading dot could make a whiteout.
+// No NUL, no slash; "." and ".." have meanings of their own, and a leading dot could make a
+// whiteout.
 const byte = fc.integer({ min: 1, max: 255 }).filter((c) => c !== 0x2f);
 const part = fc
   .array(byte, { minLength: 1, maxLength: 40 })
@@ -55,7 +56,10 @@ const entry: fc.Arbitrary<LayerEntry> = fc.oneof(
   ),
 );
 
-/** A tree as an archiver finds it: every name once, parents first, no entry below what is no directory. */
+/**
+ * A tree as an archiver finds it: every name once, parents first, no entry below what is no
+ * directory.
+ */
 const tree = fc.array(entry, { maxLength: 8 }).map((entries) => {
   const taken = new Map<string, "directory" | "other">();
   const kept: LayerEntry[] = [];

@@ -297,7 +297,10 @@ function describeBlob(blob: Buffer): Descriptor {
   return { mediaType: plain, digest: digestOf(blob), sizeBytes: blob.length, annotations: {} };
 }
 
-/** What a client does that unpacks layers side by side: overlayfs answers a bind mount for want of a parent. */
+/**
+ * What a client does that unpacks layers side by side: overlayfs answers a bind mount for want of a
+ * parent.
+ */
 function asOverlay(mounts: readonly Mount[]): Mount[] {
   return mounts.map(({ source, options }) => ({
     type: "overlay",

@@ -160,8 +160,8 @@ const entryArbitrary: fc.Arbitrary<LayerEntry> = fc.oneof(
 );
 
 /**
- * Layers without paths through a file or symlink: there, as upstream, a layer stacked by overlayfs makes a directory,
- * while one unpacked into the merged tree follows the symlink.
+ * Layers without paths through a file or symlink: there, as upstream, a layer stacked by overlayfs
+ * makes a directory, while one unpacked into the merged tree follows the symlink.
  */
 const layersArbitrary = fc
   .array(fc.array(entryArbitrary, { maxLength: 8 }), { minLength: 1, maxLength: 3 })

@@ -19,8 +19,7 @@ const mounter = new Mounter({ sys: linux, tempDir: tmpdir() });
 /** Runs the steps of `crash-victim.ts` in a process that dies at the named place. */
 async function dieAt(root: string, failpoint: string): Promise<void> {
   const child = fork(new URL("./crash-victim.ts", import.meta.url), [root, failpoint]);
-  const [, signal] = (await once(child, "exit")) as [number | null, string | null]; // -- node's documented pair
-  assert.equal(signal, "SIGKILL");
+  assert.deepEqual(await once(child, "exit"), [null, "SIGKILL"]);
 }
 
 async function names(root: string): Promise<string[]> {
@@ -39,7 +38,8 @@ function directories(root: string): string[] {
 }
 
 describe("the overlay snapshotter killed", { skip }, () => {
-  // The victim prepares `one`, writes a file, commits it as `base`, prepares `two` on it and removes it again.
+  // The victim prepares `one`, writes a file, commits it as `base`, prepares `two` on it and
+  // removes it again.
   const cases: readonly (readonly [
     failpoint: string,
     left: readonly string[],

@@ -15,8 +15,8 @@ const dockerTypes = new Set([
 ]);
 
 /**
- * Whether blobs of this media type are layers, tar compressed or not. How a blob is compressed is read from its first
- * bytes: Docker's plain type may hold gzip.
+ * Whether blobs of this media type are layers, tar compressed or not. How a blob is compressed is
+ * read from its first bytes: Docker's plain type may hold gzip.
  */
 export function isLayer(mediaType: string): boolean {
   if (dockerTypes.has(mediaType)) return true;

@@ -85,9 +85,8 @@ export class WalkingDiffer implements Differ {
     });
     stack.use(reader);
     if (layer.sizeBytes > 0 && reader.sizeBytes !== layer.sizeBytes) {
-      throw failedPrecondition(
-        `content ${layer.digest} has ${reader.sizeBytes} bytes, its descriptor says ${layer.sizeBytes}`,
-      );
+      const has = `content ${layer.digest} has ${reader.sizeBytes} bytes`;
+      throw failedPrecondition(`${has}, its descriptor says ${layer.sizeBytes}`);
     }
     stack.move();
     return reader;
@@ -107,7 +106,10 @@ export class WalkingDiffer implements Differ {
     });
   }
 
-  /** Straight into the directory that takes the changes where the mounts say which it is, else through a mount. */
+  /**
+   * Straight into the directory that takes the changes where the mounts say which it is, else
+   * through a mount.
+   */
   #withTarget<T>(
     ctx: Context,
     mounts: readonly Mount[],

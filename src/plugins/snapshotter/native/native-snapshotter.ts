@@ -20,7 +20,10 @@ export interface NativeSnapshotterOptions {
   readonly failpoints?: Failpoints | undefined;
 }
 
-/** Snapshots as full copies of their parents, sharing blocks where the file system can: works everywhere, slowly. */
+/**
+ * Snapshots as full copies of their parents, sharing blocks where the file system can: works
+ * everywhere, slowly.
+ */
 export class NativeSnapshotter implements Snapshotter {
   readonly #workers: TreeWorkers;
   readonly #records: SnapshotRecords;
@@ -168,7 +171,10 @@ export class NativeSnapshotter implements Snapshotter {
     }
   }
 
-  /** As the overlay snapshotter does: what a power cut took of snapshots not yet committed is made again. */
+  /**
+   * As the overlay snapshotter does: what a power cut took of snapshots not yet committed is made
+   * again.
+   */
   async #heal(ctx: Context): Promise<void> {
     const present = await this.#directories.present();
     for await (const { id, info } of this.#records.list()) {

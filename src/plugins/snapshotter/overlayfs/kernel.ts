@@ -28,7 +28,10 @@ export async function probeOverlay(
   }
 }
 
-/** The configured options, and those that every overlay mount of a snapshot is to have where the kernel knows them. */
+/**
+ * The configured options, and those that every overlay mount of a snapshot is to have where the
+ * kernel knows them.
+ */
 export async function completeMountOptions(
   configured: readonly string[],
   inUserNamespace: boolean,
@@ -36,7 +39,8 @@ export async function completeMountOptions(
   const options = [...configured];
   // Since Linux 5.11, which has both the option and the need for it.
   if (inUserNamespace && !hasOption(options, "userxattr")) options.push("userxattr");
-  // An index would bind the upper directory to one set of lower ones. A configured value stays: the last would win.
+  // An index would bind the upper directory to one set of lower ones. A configured value stays: the
+  // last would win.
   if (!hasOption(options, "index") && (await knowsIndex())) options.push("index=off");
   return options;
 }

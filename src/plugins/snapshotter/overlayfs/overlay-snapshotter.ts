@@ -36,8 +36,9 @@ const upperdirKey = "containerd.io/snapshot/overlay.upperdir";
 const mappingKeys = ["containerd.io/snapshot/uidmapping", "containerd.io/snapshot/gidmapping"];
 
 /**
- * Snapshots as directories that overlayfs stacks: `snapshots/<id>/fs` holds what a snapshot changed, `work` is the
- * kernel's. Layout and mounts are upstream's; the records are ours (`metadata.sqlite`).
+ * Snapshots as directories that overlayfs stacks: `snapshots/<id>/fs` holds what a snapshot
+ * changed, `work` is the kernel's. Layout and mounts are upstream's; the records are ours
+ * (`metadata.sqlite`).
  */
 export class OverlaySnapshotter implements Snapshotter {
   readonly #options: OverlaySnapshotterOptions;
@@ -191,8 +192,8 @@ export class OverlaySnapshotter implements Snapshotter {
   }
 
   /**
-   * Makes again what a power cut took: the directory of a snapshot that nobody had committed. What was written into it
-   * had been promised to no one.
+   * Makes again what a power cut took: the directory of a snapshot that nobody had committed. What
+   * was written into it had been promised to no one.
    */
   async #heal(ctx: Context): Promise<void> {
     const present = await this.#directories.present();
@@ -210,7 +211,10 @@ export class OverlaySnapshotter implements Snapshotter {
     }
   }
 
-  /** Before the record names the parent: what a crash leaves is the same active snapshot, which can do it again. */
+  /**
+   * Before the record names the parent: what a crash leaves is the same active snapshot, which can
+   * do it again.
+   */
   async #adopt(ctx: Context, id: number, parent: string): Promise<void> {
     const questions = await readOpenQuestions(this.#directories.path(id));
     if (!questions) return;

@@ -40,7 +40,8 @@ export const overlayfs = definePlugin({
     await probeOverlay(ctx, mounter, root, mountOptions).catch((error: unknown) => {
       throw new SkipPlugin(`overlayfs cannot be used in ${root}: ${messageOf(error)}`);
     });
-    // Id-mapped mounts are all that would be allowed, and there are none yet: clients then say so themselves.
+    // Id-mapped mounts are all that would be allowed, and there are none yet: clients then say so
+    // themselves.
     if (!config.slow_chown) capabilities.push("only-remap-ids");
     if (!inUserNamespace) capabilities.push("rebase");
     return OverlaySnapshotter.open(ctx, {

@@ -12,6 +12,7 @@ import {
 import { mountOverlay, overlayDataMax } from "#core/mount/overlay.ts";
 import type { Context } from "#pkg/context.ts";
 import { CodedError, isErrno, messageOf, notImplemented, wrap } from "#pkg/errors.ts";
+import type { BlockingPool } from "#pkg/sys/blocking.ts";
 import { AT, MS, O, RESOLVE } from "#pkg/sys/constants.ts";
 import type { Fd, Path, Syscalls } from "#pkg/sys/syscall.ts";
 
@@ -19,6 +20,8 @@ export interface MounterOptions {
   readonly sys: Syscalls;
   /** Where temporary mounts are made. */
   readonly tempDir: string;
+  /** For unmounting, which hangs where a network file system is dead; without it, on this thread. */
+  readonly blocking?: Pick<BlockingPool, "run"> | undefined;
 }
 
 const busyTriesMax = 50;
@@ -30,9 +33,11 @@ const cleanupMs = 10_000;
 export class Mounter {
   readonly #sys: Syscalls;
   readonly #tempDir: string;
+  readonly #blocking: MounterOptions["blocking"];
 
-  constructor({ sys, tempDir }: MounterOptions) {
+  constructor({ sys, tempDir, blocking }: MounterOptions) {
     this.#sys = sys;
+    this.#blocking = blocking;
     this.#tempDir = tempDir;
   }
 
@@ -173,7 +178,8 @@ export class Mounter {
   async #unmountOne(ctx: Context, target: string, flags: number): Promise<boolean> {
     for (let tries = 1; ; tries++) {
       try {
-        this.#sys.umount2(target, flags);
+        if (this.#blocking) await this.#blocking.run(ctx, "umount2", target, flags);
+        else this.#sys.umount2(target, flags);
         return true;
       } catch (error) {
         if (isErrno(error, "EINVAL", "ENOENT")) return false;

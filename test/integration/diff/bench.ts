@@ -10,6 +10,7 @@ import { TreeWorkers } from "#pkg/archive/tree-workers.ts";
 import { Context } from "#pkg/context.ts";
 import type { Descriptor } from "#pkg/descriptor.ts";
 import { digestOf } from "#pkg/digest.ts";
+import { BlockingPool } from "#pkg/sys/blocking.ts";
 import { linux } from "#pkg/sys/linux.ts";
 import { LocalContentStore } from "#plugins/content/local/local-content-store.ts";
 import { WalkingDiffer } from "#plugins/differ/walking/walking-differ.ts";
@@ -52,7 +53,8 @@ export async function openBench(kind: "overlayfs" | "native"): Promise<Bench> {
   const { content } = metadata;
   const snapshotter = metadata.snapshotters.get(kind);
   assert.ok(snapshotter);
-  const mounter = new Mounter({ sys: linux, tempDir: tmpdir() });
+  const blocking = stack.use(new BlockingPool({ sys: linux }));
+  const mounter = new Mounter({ sys: linux, tempDir: tmpdir(), blocking });
   const differ = new WalkingDiffer({ content, mounter, workers, inUserNamespace: false });
   const owned = stack.move();
   return {

@@ -4,6 +4,7 @@ import { isInUserNamespace } from "#core/mount/user-namespace.ts";
 import { TreeWorkers } from "#pkg/archive/tree-workers.ts";
 import { definePlugin } from "#pkg/plugin/plugin.ts";
 import { one } from "#pkg/plugin/requirement.ts";
+import { BlockingPool } from "#pkg/sys/blocking.ts";
 import { linux } from "#pkg/sys/linux.ts";
 import { WalkingDiffer } from "#plugins/differ/walking/walking-differ.ts";
 import { hostPlatform } from "#plugins/snapshotter/host-platform.ts";
@@ -18,7 +19,11 @@ export const walking = definePlugin({
     await mkdir(stateDir, { recursive: true, mode: 0o700 });
     return new WalkingDiffer({
       content: needs.metadata.content,
-      mounter: new Mounter({ sys: linux, tempDir: stateDir }),
+      mounter: new Mounter({
+        sys: linux,
+        tempDir: stateDir,
+        blocking: resources.use(new BlockingPool({ sys: linux })),
+      }),
       workers: resources.use(new TreeWorkers()),
       inUserNamespace: await isInUserNamespace(),
     });

@@ -31,8 +31,9 @@ export class FileSnapshotter implements Snapshotter {
   readonly #failpoints: Failpoints;
   readonly #snapshots: Map<string, SnapshotInfo>;
   #saving: Promise<void> = Promise.resolve();
-  /** Awaited before each change, for tests that hold a backend up. */
+  /** Awaited before and after each change, for tests that hold a backend up. */
   beforeChange: (what: string) => Promise<void> = async () => {};
+  afterChange: (what: string) => Promise<void> = async () => {};
 
   private constructor(dir: string, failpoints: Failpoints, snapshots: Map<string, SnapshotInfo>) {
     this.#dir = dir;
@@ -185,6 +186,7 @@ export class FileSnapshotter implements Snapshotter {
     const times = { createdAt: now, updatedAt: now };
     this.#snapshots.set(key, { kind, name: key, parent, labels, ...times });
     await this.#save();
+    await this.afterChange("create");
     return [{ type: "bind", source: `/${key}`, target: "", options: ["rbind"] }];
   }
 

@@ -189,35 +189,53 @@ test("what backends hold without a record is swept by the first collection", asy
   assert.deepStrictEqual(snapshotter.names, []);
 });
 
-test("a sweep leaves what is being made", async (t) => {
+test("a sweep leaves a snapshot that has no record yet", async (t) => {
   const storage = await testStorage(t);
   const { overlay, snapshotter } = storage;
-  const reached = Promise.withResolvers<void>();
+  const made = Promise.withResolvers<void>();
   const go = Promise.withResolvers<void>();
-  snapshotter.beforeChange = async (what) => {
-    if (what !== "create") return;
-    // The backend has it; its record is not yet there.
-    snapshotter.beforeChange = async () => {};
-    queueMicrotask(() => reached.resolve());
+  snapshotter.afterChange = async () => {
+    made.resolve();
     await go.promise;
   };
   const prepare = overlay.prepare(ctx, "k", "");
-  await reached.promise;
-  await snapshotter.plant({
-    kind: "active",
-    name: "one/1/k-of-a-slow-backend",
-    parent: "",
-    labels: {},
-    createdAt: 1n,
-    updatedAt: 1n,
-  });
-  const collection = collect(storage);
-  await collection;
+  await made.promise;
+  await collect(storage);
+  assert.strictEqual(snapshotter.names.length, 1);
   go.resolve();
   await prepare;
   assert.strictEqual((await overlay.stat(ctx, "k")).kind, "active");
   await collect(storage);
   assert.strictEqual(snapshotter.names.length, 0);
+});
+
+test("a sweep leaves a blob that has no record yet", async (t) => {
+  const storage = await testStorage(t);
+  const { metadata, content } = storage;
+  const made = Promise.withResolvers<void>();
+  const go = Promise.withResolvers<void>();
+  const open = content.writer.bind(content);
+  t.mock.method(content, "writer", async (...args: Parameters<typeof open>) => {
+    const writer = await open(...args);
+    const commit = writer.commit.bind(writer);
+    writer.commit = async (...given) => {
+      const digest = await commit(...given);
+      made.resolve();
+      await go.promise;
+      return digest;
+    };
+    return writer;
+  });
+  await metadata.leases.create(ctx, { id: "l", labels: {} });
+  const committed = put(ctx.withLease("l"), metadata.content, "r", Buffer.from("not yet"));
+  await made.promise;
+  await collect(storage);
+  await content.info(ctx, digestOf("not yet"));
+  go.resolve();
+  const digest = await committed;
+  await collect(storage);
+  await using reader = await metadata.content.open(ctx, digest);
+  assert.strictEqual(Buffer.from(await reader.read(0, 7)).toString(), "not yet");
 });
 
 test("pulls, removals and collections at once never cost an image a blob", async (t) => {

@@ -6,7 +6,11 @@ declare const digestBrand: unique symbol;
 /** `algorithm:hex`, known to be well formed. Minted by `parseDigest` and by hashing only. */
 export type Digest = string & { readonly [digestBrand]: true };
 
-const hexLengths: Readonly<Record<string, number>> = { sha256: 64, sha384: 96, sha512: 128 };
+const hexLengths: ReadonlyMap<string, number> = new Map([
+  ["sha256", 64],
+  ["sha384", 96],
+  ["sha512", 128],
+]);
 
 /** Throws `invalid-argument` with upstream's words for a malformed or unsupported digest. */
 export function parseDigest(value: string): Digest {
@@ -17,7 +21,7 @@ export function parseDigest(value: string): Digest {
 
 export function tryParseDigest(value: string): Digest | undefined {
   const colon = value.indexOf(":");
-  const hexLength = hexLengths[value.slice(0, colon)];
+  const hexLength = hexLengths.get(value.slice(0, colon));
   const hex = value.slice(colon + 1);
   if (hexLength === undefined || hex.length !== hexLength || !/^[0-9a-f]+$/.test(hex)) return;
   return value as Digest; // -- checked in the lines above
@@ -26,7 +30,7 @@ export function tryParseDigest(value: string): Digest | undefined {
 function problemOf(value: string): string {
   const match = /^([a-z0-9]+(?:[.+_-][a-z0-9]+)*):([a-zA-Z0-9=_-]+)$/.exec(value);
   if (!match) return "invalid checksum digest format";
-  const hexLength = hexLengths[match[1] ?? ""];
+  const hexLength = hexLengths.get(match[1] ?? "");
   if (hexLength === undefined) return "unsupported digest algorithm";
   if ((match[2] ?? "").length !== hexLength) return "invalid checksum digest length";
   return "invalid checksum digest format";
@@ -50,7 +54,7 @@ export class Digester {
   readonly #hash: Hash;
 
   constructor(algorithm = "sha256") {
-    if (hexLengths[algorithm] === undefined) {
+    if (!hexLengths.has(algorithm)) {
       throw invalidArgument(`unsupported digest algorithm ${JSON.stringify(algorithm)}`);
     }
     this.#algorithm = algorithm;

@@ -50,6 +50,8 @@ const phraseOf: Partial<Record<ErrorCode, string>> = {
   "not-found": "not found",
   "already-exists": "already exists",
   "failed-precondition": "failed precondition",
+  conflict: "conflict",
+  "not-modified": "not modified",
   unavailable: "unavailable",
   "not-implemented": "not implemented",
   "permission-denied": "permission denied",
@@ -87,6 +89,9 @@ export const failedPrecondition: (what: string, options?: ErrorOptions) => Coded
   coded("failed-precondition");
 export const unavailable: (what: string, options?: ErrorOptions) => CodedError =
   coded("unavailable");
+export const conflict: (what: string, options?: ErrorOptions) => CodedError = coded("conflict");
+export const notModified: (what: string, options?: ErrorOptions) => CodedError =
+  coded("not-modified");
 export const notImplemented: (what: string, options?: ErrorOptions) => CodedError =
   coded("not-implemented");
 export const outOfRange: (what: string, options?: ErrorOptions) => CodedError =
@@ -151,8 +156,21 @@ export function toStatus(error: unknown): { code: number; message: string } {
   return { code: statusOf[code], message: messageOf(error) };
 }
 
-/** What a client makes of a status that a server sent. The message is kept as it came. */
+/**
+ * What a client makes of a status that a server sent. The message is kept as it came.
+ *
+ * Three classes share the wire's failed precondition; which one it was is told by the message's end, as for Go's
+ * clients.
+ */
 export function fromStatus(code: number, message: string): CodedError {
+  if (code === statusOf["failed-precondition"]) {
+    for (const narrow of ["conflict", "not-modified"] as const) {
+      const phrase = phraseOf[narrow];
+      if (message === phrase || message.endsWith(`: ${phrase}`)) {
+        return new CodedError(narrow, message);
+      }
+    }
+  }
   const found = Object.entries(statusOf).find(([, n]) => n === code)?.[0];
   return new CodedError(isErrorCode(found) ? found : "unknown", message);
 }

@@ -11,7 +11,7 @@ import {
 } from "#core/mount/options.ts";
 import { mountOverlay, overlayDataMax } from "#core/mount/overlay.ts";
 import type { Context } from "#pkg/context.ts";
-import { CodedError, isErrno, messageOf, notImplemented, wrap } from "#pkg/errors.ts";
+import { isErrno, notImplemented, wrap } from "#pkg/errors.ts";
 import type { BlockingPool } from "#pkg/sys/blocking.ts";
 import { AT, MS, O, RESOLVE } from "#pkg/sys/constants.ts";
 import type { Fd, Path, Syscalls } from "#pkg/sys/syscall.ts";
@@ -184,13 +184,7 @@ export class Mounter {
       } catch (error) {
         if (isErrno(error, "EINVAL", "ENOENT")) return false;
         if (!isErrno(error, "EBUSY") || tries >= busyTriesMax) {
-          throw new CodedError(
-            "unknown",
-            `failed to unmount target ${target}: ${messageOf(error)}`,
-            {
-              cause: error,
-            },
-          );
+          throw wrap(`failed to unmount target ${target}`, error);
         }
       }
       // A descriptor that some process is just about to close holds it for a moment.

@@ -3,6 +3,8 @@ import { CodedError } from "#pkg/errors.ts";
 
 /** setTimeout takes no longer delay; a deadline beyond it is as good as none. */
 const TIMER_MS_MAX = 2 ** 31 - 1;
+/** A client counts from before its call was on the way, so its reset may come before our timer. */
+const CLIENT_AHEAD_MS = 20;
 
 export interface CallScopeOptions {
   readonly namespace: string | undefined;
@@ -36,7 +38,10 @@ export class CallScope {
 
   /** The caller gave up or its connection is gone. Means nothing once the call is over. */
   cancel(): void {
-    if (!this.#isOver) this.#controller.abort();
+    if (this.#isOver) return;
+    const { deadlineMs } = this.ctx;
+    if (deadlineMs !== undefined && Date.now() >= deadlineMs - CLIENT_AHEAD_MS) this.#expire();
+    else this.#controller.abort();
   }
 
   /** Why the context ended, as the caller would be told. */

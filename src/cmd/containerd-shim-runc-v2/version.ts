@@ -1,8 +1,8 @@
-import packageJson from "../../../package.json" with { type: "json" };
+import { product } from "#pkg/version.ts";
 
-export const version: string = packageJson.version;
+export const { version } = product;
 
-/** Set when the sources were taken from no checkout; unknown in one. */
+/** Nothing here asks the checkout: a shim's version is printed for people, its daemon's tells more. */
 export const revision = "";
 
 export function versionText(program: string): string {

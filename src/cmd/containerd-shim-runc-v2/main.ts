@@ -33,9 +33,7 @@ async function main(): Promise<void> {
     }
     case "supervise": {
       const { supervise } = await import("./supervise.ts");
-      await supervise(flags, logger);
-      // Told to end, it leaves its containers, whose streams would keep the process.
-      return process.exit(0);
+      return supervise(flags, logger);
     }
     default:
       throw new CodedError(

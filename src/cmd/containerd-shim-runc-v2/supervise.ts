@@ -18,7 +18,7 @@ const oomScoreMax = 1000;
  * `protocol`, `pid`) and is then let go. Started by the daemon in a session of its own; outlives
  * it.
  */
-export async function supervise(flags: Flags, logger: Logger): Promise<void> {
+export async function supervise(flags: Flags, logger: Logger): Promise<never> {
   const { namespace, id: group, address: daemonAddress } = flags;
   const eventsPath = process.env["TTRPC_ADDRESS"] ?? "";
   if (eventsPath === "") throw new CodedError("invalid-argument", "TTRPC_ADDRESS is not set");
@@ -43,6 +43,9 @@ export async function supervise(flags: Flags, logger: Logger): Promise<void> {
     onReady: () => announce(address, process.pid),
   });
   if (outcome === "taken") announce(address, await joinGroup(address, group));
+  // Told to end, it leaves its containers, whose streams would keep the process; and `process.exit`
+  // would wait for a thread that hangs in the kernel.
+  return linux.exitGroup(0);
 }
 
 function announce(address: string, pid: number): void {

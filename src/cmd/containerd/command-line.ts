@@ -48,7 +48,7 @@ export function commandLine(): Command {
     .action(async () => {
       if (program.opts<Options>().version) return printVersion();
       const { runDaemon } = await import("#cmd/containerd/run.ts");
-      process.exit(await runDaemon(flags()));
+      return runDaemon(flags());
     });
   const config = program.command("config").description("Information on the containerd config");
   config

@@ -7,7 +7,7 @@ import { lockDirectory } from "#cmd/containerd/directory-lock.ts";
 import { addressesOf, applyFlags, type Flags } from "#cmd/containerd/flags.ts";
 import { assertNotForeignRoot } from "#cmd/containerd/foreign-root.ts";
 import type { Host } from "#cmd/containerd/host.ts";
-import { notifySystemd, type SendDatagram } from "#cmd/containerd/notify.ts";
+import { notifySystemd } from "#cmd/containerd/notify.ts";
 import { applyOomScore } from "#cmd/containerd/oom-score.ts";
 import type { Context } from "#pkg/context.ts";
 import { tryParseDuration } from "#pkg/duration.ts";
@@ -26,7 +26,6 @@ export interface DaemonOptions {
   /** For a path given to the log: whether lines go to a terminal. */
   readonly terminal: boolean;
   readonly notifySocket: string | undefined;
-  readonly sendDatagram: SendDatagram;
   /** When the process began, by `performance.now()`. */
   readonly startedMs: number;
 }
@@ -83,7 +82,7 @@ export async function startDaemon(ctx: Context, options: DaemonOptions): Promise
   const seconds = (performance.now() - options.startedMs) / 1000;
   notifySystemd("READY=1", {
     socket: options.notifySocket,
-    send: options.sendDatagram,
+    sys: host.sys,
     logger: ctx.logger,
   });
   ctx.logger.info(`containerd successfully booted in ${seconds.toFixed(6)}s`);

@@ -1,5 +1,6 @@
 import { AssertionError } from "node:assert";
 import type { LogWriter } from "#pkg/log-writer.ts";
+import { linux } from "#pkg/sys/linux.ts";
 
 /** BSD's EX_SOFTWARE: an invariant did not hold. */
 const exitSoftware = 70;
@@ -16,7 +17,7 @@ export function handleFailures(log: LogWriter): void {
     const stack = error instanceof Error ? error.stack : undefined;
     if (isBrokenMetadata(error)) {
       log.log("fatal", "metadata is not as it must be", { error, stack });
-      process.exit(exitSoftware);
+      linux.exitGroup(exitSoftware);
     }
     log.root.error(origin, { error, stack });
   };

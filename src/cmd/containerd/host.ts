@@ -3,7 +3,6 @@ import { projectDir } from "#cmd/containerd/project.ts";
 import type { LogLevel } from "#pkg/log.ts";
 import type { LogWriter } from "#pkg/log-writer.ts";
 import { linux } from "#pkg/sys/linux.ts";
-import { peerUid } from "#pkg/sys/linux-unix-socket.ts";
 import { Reaper } from "#pkg/sys/reaper.ts";
 import { type SpawnProcess, spawnProcess } from "#pkg/sys/spawn.ts";
 import type { Syscalls } from "#pkg/sys/syscall.ts";
@@ -18,7 +17,6 @@ const notInherited = ["NOTIFY_SOCKET", "CONTAINERD_FAILPOINTS", "NODE_COMPILE_CA
 export class Host {
   readonly sys: Syscalls = linux;
   readonly spawn: SpawnProcess = spawnProcess;
-  readonly peerUid: (fd: number) => number = peerUid;
   readonly containerdBinary: string = join(projectDir, "bin/containerd");
   readonly supervisorBinary: string = join(projectDir, "bin/containerd-shim-runc-v2");
   readonly version: string = product.version;

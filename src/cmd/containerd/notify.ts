@@ -1,6 +1,5 @@
 import type { Logger } from "#pkg/log.ts";
-
-export type SendDatagram = (name: string, data: Buffer) => void;
+import type { Syscalls } from "#pkg/sys/syscall.ts";
 
 /**
  * Tells systemd how far the daemon is (`READY=1`, `STOPPING=1`), where it asks to be told.
@@ -10,7 +9,15 @@ export type SendDatagram = (name: string, data: Buffer) => void;
  */
 export function notifySystemd(
   state: "READY=1" | "STOPPING=1",
-  { socket, send, logger }: { socket: string | undefined; send: SendDatagram; logger: Logger },
+  {
+    socket,
+    sys,
+    logger,
+  }: {
+    socket: string | undefined;
+    sys: Pick<Syscalls, "sendDatagram">;
+    logger: Logger;
+  },
 ): void {
   if (socket === undefined || socket === "") {
     logger.debug("systemd notification is not sent (i.e. NOTIFY_SOCKET is unset)", {
@@ -20,7 +27,7 @@ export function notifySystemd(
     return;
   }
   try {
-    send(socket, Buffer.from(state));
+    sys.sendDatagram(socket, Buffer.from(state));
     logger.debug("systemd notification successful", { notified: true, state });
   } catch (error) {
     logger.warn("systemd notification failed", { error, state });

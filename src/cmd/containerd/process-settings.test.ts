@@ -56,13 +56,13 @@ test("an OOM score out of range is one warning; zero is nothing", async () => {
 test("systemd is told where it asks, and its absence is no failure", () => {
   const { logger, lines } = logged();
   const sent: string[] = [];
-  const send = (socket: string, data: Buffer): void => {
+  const sendDatagram = (socket: string, data: Buffer): void => {
     sent.push(`${socket} ${data.toString()}`);
     if (socket === "/gone") throw new SyscallError("ECONNREFUSED", "sendto", socket);
   };
-  notifySystemd("READY=1", { socket: undefined, send, logger });
-  notifySystemd("READY=1", { socket: "@abstract", send, logger });
-  notifySystemd("STOPPING=1", { socket: "/gone", send, logger });
+  notifySystemd("READY=1", { socket: undefined, sys: { sendDatagram }, logger });
+  notifySystemd("READY=1", { socket: "@abstract", sys: { sendDatagram }, logger });
+  notifySystemd("STOPPING=1", { socket: "/gone", sys: { sendDatagram }, logger });
   assert.deepEqual(sent, ["@abstract READY=1", "/gone STOPPING=1"]);
   assert.deepEqual(lines, [
     'debug msg="systemd notification is not sent (i.e. NOTIFY_SOCKET is unset)" ' +

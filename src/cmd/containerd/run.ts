@@ -1,27 +1,38 @@
 import { flushCompileCache } from "node:module";
-import { startDaemon } from "#cmd/containerd/daemon.ts";
+import { type Daemon, startDaemon } from "#cmd/containerd/daemon.ts";
 import { handleFailures } from "#cmd/containerd/failures.ts";
 import type { Flags } from "#cmd/containerd/flags.ts";
 import { Host } from "#cmd/containerd/host.ts";
 import { notifySystemd } from "#cmd/containerd/notify.ts";
 import { projectDir } from "#cmd/containerd/project.ts";
 import { dumpReport } from "#cmd/containerd/report.ts";
+import { stopInTime } from "#cmd/containerd/stop.ts";
 import { Context } from "#pkg/context.ts";
+import { messageOf } from "#pkg/errors.ts";
 import { formatTerminal, formatText } from "#pkg/log-format.ts";
 import { descriptorWriter, LogWriter } from "#pkg/log-writer.ts";
 import type { Graph } from "#pkg/plugin/graph.ts";
-import { sendDatagram } from "#pkg/sys/linux-unix-socket.ts";
+import { linux } from "#pkg/sys/linux.ts";
 import { readRevision } from "#pkg/version.ts";
 
 /**
- * Within what systemd waits for, so that the log says what hung and not only that something did.
+ * Runs the daemon until it is told to stop, and ends the process.
+ *
+ * Not by `process.exit`: that waits for every thread, and one may hang in the kernel for as long as
+ * some file system is dead.
  */
-const stopTimeoutMs = 10_000;
+export async function runDaemon(flags: Flags): Promise<never> {
+  let code = 1;
+  try {
+    code = await untilStopped(flags);
+  } catch (error) {
+    console.error(`containerd: ${messageOf(error)}`);
+  }
+  return linux.exitGroup(code);
+}
 
-/**
- * Runs the daemon until it is told to stop; gives back the exit code. Throws when it cannot start.
- */
-export async function runDaemon(flags: Flags): Promise<number> {
+/** Gives back the exit code. Throws when the daemon cannot start. */
+async function untilStopped(flags: Flags): Promise<number> {
   const terminal = process.stderr.isTTY === true;
   const write = descriptorWriter(process.stderr.fd);
   const format = terminal ? formatTerminal : formatText;
@@ -32,30 +43,35 @@ export async function runDaemon(flags: Flags): Promise<number> {
   const notifySocket = process.env["NOTIFY_SOCKET"];
   const running: { graph?: Graph } = {};
   onSignals(log, running, () => {
-    notifySystemd("STOPPING=1", { socket: notifySocket, send: sendDatagram, logger: log.root });
+    notifySystemd("STOPPING=1", {
+      socket: notifySocket,
+      sys: linux,
+      logger: log.root,
+    });
     stop.abort();
   });
   const revision = await readRevision(projectDir);
   const logSink = (chunk: Uint8Array): void => write(Buffer.from(chunk).toString());
+  const options = {
+    flags,
+    host: new Host({ env: process.env, revision, log, logSink }),
+    log,
+    terminal,
+    notifySocket,
+    startedMs: 0,
+  };
+  let daemon: Daemon;
   try {
-    const daemon = await startDaemon(ctx, {
-      flags,
-      host: new Host({ env: process.env, revision, log, logSink }),
-      log,
-      terminal,
-      notifySocket,
-      sendDatagram,
-      startedMs: 0,
-    });
-    running.graph = daemon.graph;
-    flushCompileCache();
-    await ended(stop.signal);
-    return await stopInTime(daemon, daemon.graph, log);
+    daemon = await startDaemon(ctx, options);
   } catch (error) {
-    // To be stopped while starting is no failure.
-    if (stop.signal.aborted) return 0;
-    throw error;
+    if (!stop.signal.aborted) throw error;
+    log.root.info("stopped while starting", { error });
+    return 0;
   }
+  running.graph = daemon.graph;
+  flushCompileCache();
+  await ended(stop.signal);
+  return stopInTime(daemon, { records: daemon.graph.records, logger: log.root });
 }
 
 function onSignals(log: LogWriter, running: { graph?: Graph }, stop: () => void): void {
@@ -77,15 +93,4 @@ async function ended(signal: AbortSignal): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   signal.addEventListener("abort", () => resolve(), { once: true });
   if (!signal.aborted) await promise;
-}
-
-async function stopInTime(daemon: AsyncDisposable, graph: Graph, log: LogWriter): Promise<number> {
-  const { promise: late, resolve } = Promise.withResolvers<"late">();
-  const timer = setTimeout(() => resolve("late"), stopTimeoutMs);
-  const outcome = await Promise.race([daemon[Symbol.asyncDispose](), late]);
-  clearTimeout(timer);
-  if (outcome !== "late") return 0;
-  const plugins = graph.records.filter(({ state }) => state === "started").map(({ uri }) => uri);
-  log.root.error("plugins did not stop in time", { plugins, timeoutMs: stopTimeoutMs });
-  return 1;
 }

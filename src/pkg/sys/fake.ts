@@ -71,6 +71,7 @@ const answers = {
   setns: "void",
   unshare: "void",
   gettid: "value",
+  exitGroup: "void",
   close: "void",
   dup: "fd",
   dup3: "void",
@@ -89,6 +90,8 @@ const answers = {
   socketpair: "value",
   sendmsg: "value",
   recvmsg: "value",
+  sendDatagram: "void",
+  getPeerUid: "value",
 } as const satisfies {
   [K in SyscallName]: ReturnType<Syscalls[K]> extends void ? "void" : "fd" | "value";
 };

@@ -38,6 +38,7 @@ const prlimit = native<
 const setns = native<(fd: number, type: number) => number>("setns", "int", ["int", "int"]);
 const unshare = native<(flags: number) => number>("unshare", "int", ["int"]);
 const gettid = native<() => number>("gettid", "int", []);
+const exit = native<(code: number) => number>("_exit", "int", ["int"]);
 
 const WNOHANG = 1;
 
@@ -108,5 +109,9 @@ export const processCalls: ProcessCalls = {
   },
   gettid() {
     return gettid();
+  },
+  exitGroup(code) {
+    exit(code);
+    throw new Error("the process goes on after its end");
   },
 };

@@ -1,8 +1,8 @@
-import { O } from "#pkg/sys/constants.ts";
+import { O, SOCK } from "#pkg/sys/constants.ts";
 import { descriptorCalls } from "#pkg/sys/linux-descriptor.ts";
 import { SyscallError } from "#pkg/sys/errno.ts";
 import { address, check, holding, native } from "#pkg/sys/libc.ts";
-import type { SocketCalls } from "#pkg/sys/syscall.ts";
+import type { Fd, SocketCalls } from "#pkg/sys/syscall.ts";
 
 type MessageCall = (fd: number, message: Buffer, flags: number) => number;
 
@@ -13,9 +13,21 @@ const socketpair = native<(domain: number, type: number, protocol: number, fds: 
 );
 const sendmsg = native<MessageCall>("sendmsg", "long", ["int", "in", "int"]);
 const recvmsg = native<MessageCall>("recvmsg", "long", ["int", "out", "int"]);
+const socket = native<(domain: number, type: number, protocol: number) => number>("socket", "int", [
+  "int",
+  "int",
+  "int",
+]);
+const sendto = native<
+  (fd: Fd, data: Buffer, length: number, flags: number, to: Buffer, toLength: number) => number
+>("sendto", "long", ["int", "in", "size", "int", "in", "uint"]);
+const getsockopt = native<
+  (fd: Fd, level: number, option: number, value: Buffer, length: Buffer) => number
+>("getsockopt", "int", ["int", "int", "int", "out", "out"]);
 
 const AF_UNIX = 1;
 const SOL_SOCKET = 1;
+const SO_PEERCRED = 17;
 const SCM_RIGHTS = 1;
 const MSG_CTRUNC = 0x8;
 const MSG_DONTWAIT = 0x40;
@@ -25,6 +37,8 @@ const MSG_CMSG_CLOEXEC = 0x40000000;
 /** The kernel's own limit for one message. */
 const SCM_MAX_FD = 253;
 const cmsgHeaderBytes = 16;
+/** What sockaddr_un has room for, with the zero at its end. */
+const pathBytesMax = 107;
 
 /** A struct msghdr over one data and one control buffer. All three must outlive the call. */
 function messageHeader(data: Buffer, control: Buffer): { header: Buffer; keep: Buffer[] } {
@@ -100,5 +114,29 @@ export const socketCalls: SocketCalls = {
       throw new SyscallError("EMSGSIZE", "recvmsg");
     }
     return { data: data.subarray(0, received), fds };
+  },
+  sendDatagram(name, data) {
+    const path = Buffer.from(name);
+    if (path.length > pathBytesMax) throw new SyscallError("ENAMETOOLONG", "sendto", name);
+    const to = Buffer.alloc(2 + path.length + 1);
+    to.writeUInt16LE(AF_UNIX, 0);
+    path.copy(to, 2);
+    const isAbstract = name.startsWith("@");
+    if (isAbstract) to[2] = 0;
+    // The abstract name is every byte of the address; that of a file ends with its zero.
+    const toLength = isAbstract ? 2 + path.length : to.length;
+    const fd = check(socket(AF_UNIX, SOCK.DGRAM | O.CLOEXEC | O.NONBLOCK, 0), "socket");
+    try {
+      check(sendto(fd, data, data.length, MSG_NOSIGNAL, to, toLength), "sendto", name);
+    } finally {
+      descriptorCalls.close(fd);
+    }
+  },
+  getPeerUid(fd) {
+    const credentials = Buffer.alloc(12);
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(credentials.length, 0);
+    check(getsockopt(fd, SOL_SOCKET, SO_PEERCRED, credentials, length), "getsockopt");
+    return credentials.readUInt32LE(4);
   },
 };

@@ -250,6 +250,11 @@ export interface ProcessCalls {
    */
   unshare(flags: number): void;
   gettid(): number;
+  /**
+   * Ends the process now, every thread of it, without the clean-up of Node: also when a thread
+   * hangs in the kernel, for which `process.exit` would wait.
+   */
+  exitGroup(code: number): never;
 }
 
 export interface WindowSize {
@@ -302,4 +307,13 @@ export interface SocketCalls {
    * this process may open) are all closed and reported as `EMSGSIZE`.
    */
   recvmsg(socket: Fd, room: { bytesMax: number; fdsMax: number }): ReceivedMessage;
+  /**
+   * Sends one datagram to a unix socket, from a socket of its own. A name that starts with `@` is
+   * in the abstract namespace.
+   *
+   * Does not wait: `EAGAIN` when the receiver's queue is full, `ECONNREFUSED` when nobody receives.
+   */
+  sendDatagram(name: string, data: Buffer): void;
+  /** The effective user of the process that connected the other end of a unix socket. */
+  getPeerUid(socket: Fd): number;
 }

@@ -3,6 +3,7 @@ import { invalidArgument } from "#pkg/errors.ts";
 import { pluginConfig } from "#pkg/plugin/config.ts";
 import { definePlugin, SkipPlugin } from "#pkg/plugin/plugin.ts";
 import { all } from "#pkg/plugin/requirement.ts";
+import type { Syscalls } from "#pkg/sys/syscall.ts";
 import {
   defaultAddress,
   defaultMessageBytes,
@@ -41,11 +42,10 @@ export const grpcServer = definePlugin({
 });
 
 export interface TtrpcHost {
-  /** The user at the other end of a connected socket. */
-  readonly peerUid: (fd: number) => number;
+  readonly sys: Pick<Syscalls, "getPeerUid">;
 }
 
-export function ttrpcServer({ peerUid }: TtrpcHost) {
+export function ttrpcServer({ sys }: TtrpcHost) {
   return definePlugin({
     type: ServerPlugin,
     id: "ttrpc",
@@ -58,7 +58,7 @@ export function ttrpcServer({ peerUid }: TtrpcHost) {
       if (config.address === "") throw new SkipPlugin("");
       const services = [...needs.ttrpc.values(), ...ttrpcServicesOf(needs.grpc.values())];
       if (services.length === 0) throw new SkipPlugin("no ttrpc services configured");
-      return new TtrpcListener({ ...config, services, logger: ctx.logger, peerUid });
+      return new TtrpcListener({ ...config, services, logger: ctx.logger, sys });
     },
   });
 }

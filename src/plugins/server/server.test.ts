@@ -59,7 +59,7 @@ async function serve(more: readonly AnyPlugin[] = [], peerUid: number = uid): Pr
         version({ version: "v1.2.3", revision: "abc" }),
         ...more,
         grpcServer,
-        ttrpcServer({ peerUid: () => peerUid }),
+        ttrpcServer({ sys: { getPeerUid: () => peerUid } }),
       ],
       root: `${dir}/root`,
       state: `${dir}/state`,

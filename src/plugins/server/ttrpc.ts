@@ -6,6 +6,7 @@ import type { Logger } from "#pkg/log.ts";
 import type { Service } from "#pkg/rpc/service.ts";
 import { TtrpcServer } from "#pkg/rpc/ttrpc/server.ts";
 import { listenUnix } from "#pkg/rpc/unix-socket.ts";
+import type { Syscalls } from "#pkg/sys/syscall.ts";
 import { closeTimeoutMs } from "#plugins/server/grpc.ts";
 import type { Server } from "#plugins/server/server.ts";
 import { assertUnserved, makeSocketDir, socketMode } from "#plugins/server/socket.ts";
@@ -16,7 +17,7 @@ export interface TtrpcListenerOptions {
   readonly gid: number;
   readonly services: readonly Service[];
   readonly logger: Logger;
-  readonly peerUid: (fd: number) => number;
+  readonly sys: Pick<Syscalls, "getPeerUid">;
 }
 
 /**
@@ -63,7 +64,7 @@ export class TtrpcListener implements Server {
 
   #accept(socket: Socket): void {
     const fd = descriptorOf(socket);
-    const uid = fd === undefined ? undefined : this.#options.peerUid(fd);
+    const uid = fd === undefined ? undefined : this.#options.sys.getPeerUid(fd);
     if (uid === process.geteuid?.()) {
       this.#server.serve(socket);
       return;

@@ -6,7 +6,6 @@ import { tmpdir } from "node:os";
 import { test } from "node:test";
 import { check, native } from "#pkg/sys/libc.ts";
 import { linux } from "#pkg/sys/linux.ts";
-import { peerUid, sendDatagram } from "#pkg/sys/linux-unix-socket.ts";
 
 const socket = native<(domain: number, type: number, protocol: number) => number>("socket", "int", [
   "int",
@@ -43,16 +42,16 @@ test("sendDatagram() reaches a path and an abstract name", () => {
   using dir = mkdtempDisposableSync(`${tmpdir()}/datagram-`);
   const path = `${dir.path}/notify`;
   using byPath = receiver(Buffer.from(`${path}\0`));
-  sendDatagram(path, Buffer.from("READY=1"));
+  linux.sendDatagram(path, Buffer.from("READY=1"));
   assert.equal(byPath.next(), "READY=1");
   using byName = receiver(Buffer.from(`\0datagram-test-${process.pid}`));
-  sendDatagram(`@datagram-test-${process.pid}`, Buffer.from("STOPPING=1"));
+  linux.sendDatagram(`@datagram-test-${process.pid}`, Buffer.from("STOPPING=1"));
   assert.equal(byName.next(), "STOPPING=1");
 });
 
 test("sendDatagram() says why it cannot", () => {
   using dir = mkdtempDisposableSync(`${tmpdir()}/datagram-`);
-  const send = (path: string) => () => sendDatagram(path, Buffer.from("x"));
+  const send = (path: string) => () => linux.sendDatagram(path, Buffer.from("x"));
   assert.throws(send(`${dir.path}/none`), { code: "ENOENT" });
   assert.throws(send(`/${"x".repeat(200)}`), { code: "ENAMETOOLONG" });
   {
@@ -61,14 +60,14 @@ test("sendDatagram() says why it cannot", () => {
   assert.throws(send(`${dir.path}/gone`), { code: "ECONNREFUSED" });
 });
 
-test("peerUid() is the user who connected", async () => {
+test("getPeerUid() is the user who connected", async () => {
   using dir = mkdtempDisposableSync(`${tmpdir()}/peer-`);
   const server = createServer().listen(`${dir.path}/s`);
   await once(server, "listening");
   const client = connect(`${dir.path}/s`);
   const [accepted] = (await once(server, "connection")) as [{ _handle: { fd: number } }]; // -- node:net's
-  assert.equal(peerUid(accepted._handle.fd), process.geteuid?.());
+  assert.equal(linux.getPeerUid(accepted._handle.fd), process.geteuid?.());
   client.destroy();
   server.close();
-  assert.throws(() => peerUid(-1), { code: "EBADF" });
+  assert.throws(() => linux.getPeerUid(-1), { code: "EBADF" });
 });

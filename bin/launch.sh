@@ -30,8 +30,6 @@ find_node() {
 
 # launch FILE [ARGS]: becomes Node running FILE, a path inside the project.
 launch() {
-  PATH=${PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin}
-  export PATH
   if ! node=$(find_node); then
     echo "${0##*/}: no Node.js $node_floor or newer on this machine: run \`npm run setup\` in $root" >&2
     exit 1
@@ -44,6 +42,9 @@ launch() {
   # never in the system's temporary folder: what is in it runs as the daemon. Where it cannot be written there is none.
   NODE_COMPILE_CACHE=$root/.cache/compile
   export NODE_COMPILE_CACHE
+  # To find Node the usual places were added to PATH; what runs under it gets the one of the caller, if there was one.
+  PATH=${callers_path:-$PATH}
+  export PATH
   file=$1
   shift
   exec "$node" --disable-warning=ExperimentalWarning "$root/$file" "$@"

@@ -4,6 +4,7 @@ import { join, resolve } from "node:path";
 import { run } from "#test/support/command.ts";
 import { type Room, roomTest } from "#test/support/room.ts";
 
+const usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const project = resolve(import.meta.dirname, "../..");
 
 /** A project that consists of the launchers, a Node to be found, and a daemon that says how it was started. */
@@ -13,7 +14,7 @@ async function layOut(room: Room, { pinned }: { pinned: boolean }): Promise<stri
   await mkdir(join(root, "src/cmd/containerd-shim-runc-v2"), { recursive: true });
   await cp(join(project, "bin"), join(root, "bin"), { recursive: true });
   const main = `console.log(JSON.stringify({
-    limit: process.env.CONTAINERD_NOFILE_SOFT, args: process.argv.slice(2), node: process.execPath }));`;
+    limit: process.env.CONTAINERD_NOFILE_SOFT, args: process.argv.slice(2), node: process.execPath, path: process.env.PATH }));`;
   for (const name of ["containerd", "containerd-shim-runc-v2"]) {
     await writeFile(join(root, "src/cmd", name, "main.ts"), main);
   }
@@ -37,7 +38,11 @@ roomTest("a launcher starts the pinned Node from anywhere, whatever PATH has", a
   const root = await layOut(room, { pinned: true });
   const link = join(room.dir, "containerd");
   await symlink(join(root, "bin/containerd"), link);
-  for (const env of [{ PATH: `${await oldNode(room)}:/usr/bin:/bin` }, {}]) {
+  for (const env of [
+    { PATH: `${await oldNode(room)}:/usr/bin:/bin` },
+    { PATH: "/nonexistent" },
+    {},
+  ]) {
     const output = await run(["/bin/sh", "-c", `ulimit -S -n 777; exec ${link} a 'b c'`], {
       cwd: "/",
       env: { ...env, CONTAINERD_NOFILE_SOFT: "stale" },
@@ -45,7 +50,7 @@ roomTest("a launcher starts the pinned Node from anywhere, whatever PATH has", a
     assert.equal(output.stderr, "");
     const said: unknown = JSON.parse(output.stdout);
     const node = join(root, `tools/node/node_modules/node-linux-${process.arch}/bin/node`);
-    assert.deepEqual(said, { limit: "777", args: ["a", "b c"], node });
+    assert.deepEqual(said, { limit: "777", args: ["a", "b c"], node, path: env.PATH ?? usual });
   }
 });
 

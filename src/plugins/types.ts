@@ -42,3 +42,7 @@ export const TransferPlugin: PluginType<Transferrer> = pluginType("io.containerd
 export const ServerPlugin: PluginType<Server> = pluginType("io.containerd.server.v1");
 /** Uses of what is going away. */
 export const WarningPlugin: PluginType<Deprecations> = pluginType("io.containerd.warning.v1");
+/** Keeps containers in the state that their owners ask for. */
+export const ContainerMonitorPlugin: PluginType<AsyncDisposable> = pluginType(
+  "io.containerd.monitor.container.v1",
+);

@@ -7,6 +7,7 @@ import { gcScheduler } from "#plugins/gc/plugin.ts";
 import { leaseManager } from "#plugins/lease/plugin.ts";
 import { boltMetadata } from "#plugins/metadata/plugin.ts";
 import { shimManager, taskRuntime } from "#plugins/runtime/plugin.ts";
+import { restartMonitor } from "#plugins/monitor/restart/plugin.ts";
 import { grpcServer, ttrpcServer } from "#plugins/server/plugin.ts";
 import { containersGrpc, containersService } from "#plugins/services/containers/plugin.ts";
 import { contentGrpc, contentService } from "#plugins/services/content/plugin.ts";
@@ -47,6 +48,7 @@ export function builtins(host: Host): readonly AnyPlugin[] {
     shimManager(host),
     taskRuntime,
     tasksService,
+    restartMonitor,
     tasksGrpc,
     containersGrpc,
     contentGrpc,

@@ -21,11 +21,13 @@ import { namespacesGrpc, namespacesService } from "#plugins/services/namespaces/
 import { snapshotsGrpc, snapshotsService } from "#plugins/services/snapshots/plugin.ts";
 import { streamingGrpc } from "#plugins/services/streaming/plugin.ts";
 import { tasksGrpc, tasksService } from "#plugins/services/tasks/plugin.ts";
+import { transferGrpc } from "#plugins/services/transfer/plugin.ts";
 import { version } from "#plugins/services/version/plugin.ts";
 import { deprecations } from "#plugins/services/warning/plugin.ts";
 import { native } from "#plugins/snapshotter/native/plugin.ts";
 import { overlayfs } from "#plugins/snapshotter/overlayfs/plugin.ts";
 import { streaming } from "#plugins/streaming/plugin.ts";
+import { localTransfer } from "#plugins/transfer/plugin.ts";
 
 /** Every plugin of the daemon. The order counts only among those that do not require each other. */
 export function builtins(host: Host): readonly AnyPlugin[] {
@@ -39,6 +41,7 @@ export function builtins(host: Host): readonly AnyPlugin[] {
     leaseManager,
     walking,
     streaming,
+    localTransfer,
     containersService,
     contentService,
     diffService,
@@ -58,6 +61,7 @@ export function builtins(host: Host): readonly AnyPlugin[] {
     namespacesGrpc,
     snapshotsGrpc,
     streamingGrpc,
+    transferGrpc,
     deprecations,
     introspectionService,
     events,

@@ -1,0 +1,183 @@
+import type { ContentStore } from "#core/content/content.ts";
+import { uncompressedLabel } from "#core/images/annotations.ts";
+import type { Mount } from "#core/mount/mount.ts";
+import { chainIds } from "#core/unpack/chain-id.ts";
+import { LayerFetches } from "#core/unpack/layer-fetches.ts";
+import { type LayerPlan, LayerSnapshot } from "#core/unpack/layer-snapshot.ts";
+import type { FetchBlob, Limiter, UnpackProgress, UnpackTarget } from "#core/unpack/unpack.ts";
+import type { Context } from "#pkg/context.ts";
+import type { Digest } from "#pkg/digest.ts";
+import { CodedError, failedPrecondition, wrap } from "#pkg/errors.ts";
+import type { ImageDescriptor } from "#pkg/image-spec.ts";
+import type { KeyedMutex } from "#pkg/keyed-mutex.ts";
+import { TaskGroup } from "#pkg/task-group.ts";
+
+export interface UnpackJob {
+  readonly content: ContentStore;
+  readonly target: UnpackTarget;
+  readonly config: ImageDescriptor;
+  readonly layers: readonly ImageDescriptor[];
+  readonly diffIds: readonly Digest[];
+  /** Shared by all who unpack: one chain is unpacked by one of them, the others find it done. */
+  readonly locks: KeyedMutex;
+  /** How many layers are unpacked at once, of all images; undefined: one after the other. */
+  readonly limiter: Limiter | undefined;
+  readonly fetch: FetchBlob;
+  readonly progress: UnpackProgress | undefined;
+}
+
+/**
+ * Makes a chain of snapshots of an image's layers, each unpacked as soon as it is there, and ties the last one to the
+ * configuration. A layer whose snapshot exists is neither fetched nor unpacked.
+ *
+ * With a limiter, and a snapshotter that can rebase, layers are unpacked beside each other and committed in order.
+ */
+export async function unpackImage(ctx: Context, job: UnpackJob): Promise<void> {
+  const { target, layers, diffIds } = job;
+  const chain = chainIds(diffIds);
+  const plans = layers.map((layer, i): LayerPlan => {
+    const [diffId, chainId] = [diffIds[i], chain[i]];
+    if (diffId === undefined || chainId === undefined) throw countMismatch(layers, diffIds);
+    return { layer, diffId, chainId, parentChainId: chain[i - 1] };
+  });
+  await using fetches = new LayerFetches(ctx, layers, job.fetch);
+  if (job.limiter && target.capabilities.has("rebase")) {
+    await unpackTogether(ctx, job, plans, fetches, job.limiter);
+  } else {
+    await unpackInOrder(ctx, job, plans, fetches);
+  }
+  const label = `containerd.io/gc.ref.snapshot.${target.snapshotterName}`;
+  const labels = { [label]: chain.at(-1) ?? "" };
+  await job.content.update(ctx, { digest: job.config.digest, labels }, [`labels.${label}`]);
+}
+
+export function countMismatch(layers: readonly unknown[], diffIds: readonly unknown[]): CodedError {
+  const counts = `${layers.length} != ${diffIds.length}`;
+  return new CodedError("invalid-argument", `number of layers and diffIDs don't match: ${counts}`);
+}
+
+async function unpackInOrder(
+  ctx: Context,
+  job: UnpackJob,
+  plans: readonly LayerPlan[],
+  fetches: LayerFetches,
+): Promise<void> {
+  for (const [i, plan] of plans.entries()) {
+    using _chain = await lockChain(ctx, job, plan);
+    await using snapshot = await LayerSnapshot.prepare(ctx, job.target, plan, { onParent: true });
+    if (!snapshot) {
+      job.progress?.(plan.layer, "exists");
+      continue;
+    }
+    if (!snapshot.isStaged) {
+      await fetches.wait(ctx, i);
+      await apply(ctx, job, plan, snapshot.mounts);
+    }
+    await snapshot.commit({ withParent: false });
+    if (!snapshot.isStaged) await labelUncompressed(ctx, job, plan);
+  }
+}
+
+interface Started {
+  readonly plan: LayerPlan;
+  readonly snapshot: LayerSnapshot;
+  readonly applied: Promise<void>;
+}
+
+async function unpackTogether(
+  ctx: Context,
+  job: UnpackJob,
+  plans: readonly LayerPlan[],
+  fetches: LayerFetches,
+  limiter: Limiter,
+): Promise<void> {
+  // Chains are locked parents first by everybody, and a place of the limiter is held only while nothing is waited for.
+  await using held = new AsyncDisposableStack();
+  await using group = new TaskGroup(ctx.signal);
+  const started: Started[] = [];
+  for (const [i, plan] of plans.entries()) {
+    held.use(await lockChain(ctx, job, plan));
+    const snapshot = await LayerSnapshot.prepare(ctx, job.target, plan, { onParent: false });
+    if (!snapshot) {
+      job.progress?.(plan.layer, "exists");
+      continue;
+    }
+    held.use(snapshot);
+    const applied = Promise.withResolvers<void>();
+    applied.promise.catch(() => {}); // an earlier layer's failure is the one that counts
+    group.go(async (signal) => {
+      const scoped = ctx.withSignal(signal);
+      try {
+        if (!snapshot.isStaged) {
+          await fetches.wait(scoped, i);
+          using _place = await limiter.acquire(scoped);
+          await apply(scoped, job, plan, asOverlay(job, plan, snapshot.mounts));
+        }
+        applied.resolve();
+      } catch (error) {
+        applied.reject(error);
+        throw error;
+      }
+    });
+    started.push({ plan, snapshot, applied: applied.promise });
+  }
+  for (const { plan, snapshot, applied } of started) {
+    await applied.catch(async () => group.wait());
+    await snapshot.commit({ withParent: true });
+    if (!snapshot.isStaged) await labelUncompressed(ctx, job, plan);
+  }
+  await group.wait();
+}
+
+/** A bind mount would take whiteouts for removals; what they hide is only known when the parent is. */
+function asOverlay(job: UnpackJob, plan: LayerPlan, mounts: readonly Mount[]): readonly Mount[] {
+  const [only, ...others] = mounts;
+  const isBind = only?.type === "bind" && others.length === 0;
+  if (!isBind || plan.parentChainId === undefined || job.target.snapshotterName !== "overlayfs") {
+    return mounts;
+  }
+  const options = only.options.filter((option) => option !== "rbind");
+  return [
+    {
+      ...only,
+      type: "overlay",
+      source: "overlay",
+      options: [...options, `upperdir=${only.source}`],
+    },
+  ];
+}
+
+function lockChain(ctx: Context, job: UnpackJob, { chainId }: LayerPlan): Promise<Disposable> {
+  return job.locks.acquire(`sn://${job.target.snapshotterName}/${chainId}`, ctx.signal);
+}
+
+async function apply(
+  ctx: Context,
+  job: UnpackJob,
+  { layer, diffId }: LayerPlan,
+  mounts: readonly Mount[],
+): Promise<void> {
+  job.progress?.(layer, "extracting");
+  const { applier, snapshotterName } = job.target;
+  const applied = await applier.apply(ctx, layer, mounts).catch((error: unknown) => {
+    const what = `${layer.mediaType} ${layer.digest}`;
+    throw wrap(`failed to extract layer (${what}) to ${snapshotterName}`, error);
+  });
+  if (applied.digest !== diffId) {
+    const found = JSON.stringify(applied.digest);
+    throw failedPrecondition(
+      `wrong diff id ${found} calculated on extraction ${JSON.stringify(diffId)}, desc ${layer.digest}`,
+    );
+  }
+  job.progress?.(layer, "extracted");
+}
+
+/** Only what was unpacked here is known to hold what the configuration says. */
+async function labelUncompressed(
+  ctx: Context,
+  { content }: UnpackJob,
+  { layer, diffId }: LayerPlan,
+): Promise<void> {
+  const labels = { [uncompressedLabel]: diffId };
+  await content.update(ctx, { digest: layer.digest, labels }, [`labels.${uncompressedLabel}`]);
+}

@@ -1,0 +1,32 @@
+import type { Applier } from "#core/diff/diff.ts";
+import type { Snapshotter } from "#core/snapshots/snapshots.ts";
+import type { Context } from "#pkg/context.ts";
+import type { ImageDescriptor } from "#pkg/image-spec.ts";
+import type { Platform } from "#pkg/platform.ts";
+
+/** Where images of a platform are unpacked to, and by what. */
+export interface UnpackTarget {
+  readonly matches: (platform: Platform) => boolean;
+  readonly snapshotterName: string;
+  readonly snapshotter: Snapshotter;
+  /** `rebase`: a layer may be unpacked on nothing and be given its parent when it is committed. */
+  readonly capabilities: ReadonlySet<string>;
+  readonly applier: Applier;
+  /** The one media type of configurations it takes; empty: those of images. */
+  readonly configType: string;
+  /** Media types that are layers beside the known ones. */
+  readonly layerTypes: readonly string[];
+}
+
+/** At most so many at once; the place is held until it is disposed. */
+export interface Limiter {
+  acquire(ctx: Context): Promise<Disposable>;
+}
+
+/** Brings a blob into the content store. Resolves at once for one that is there. */
+export type FetchBlob = (ctx: Context, descriptor: ImageDescriptor) => Promise<void>;
+
+export type UnpackProgress = (
+  layer: ImageDescriptor,
+  event: "extracting" | "extracted" | "exists",
+) => void;

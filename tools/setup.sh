@@ -89,12 +89,14 @@ install_modules() {
   # npm itself may be too old for the Node that its packages are for; then it runs under the one it came with.
   npm_path=$(dirname "$node"):$PATH
   PATH=$npm_path npm --version >/dev/null 2>&1 || npm_path=$PATH
-  PATH=$npm_path npm ci --ignore-scripts --no-audit --no-fund >"$log" 2>&1 ||
-    fail "dependencies could not be installed ($(tail_of "$log")): cd $root && npm ci"
+  # Not `npm ci`: it refuses a lockfile that leaves out a package of some other platform, which is what npm writes where
+  # the registry does not serve that package. Versions and hashes are the lockfile's here too, and it is not rewritten.
+  PATH=$npm_path npm install --no-save --ignore-scripts --no-audit --no-fund >"$log" 2>&1 ||
+    fail "dependencies could not be installed ($(tail_of "$log")): cd $root && npm install --no-save"
 }
 
 tail_of() {
-  grep -v '^[[:space:]]*$' "$1" | grep -v 'complete log' | grep -v '\.log$' | tail -n 1
+  grep -v '^[[:space:]]*$' "$1" | grep -v 'complete log' | grep -v 'npm help' | grep -v '\.log$' | tail -n 1
 }
 
 require_apt() {

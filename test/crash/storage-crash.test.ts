@@ -39,6 +39,7 @@ test("a kill between any two durable steps of storage loses nothing", async (t) 
     "database.before-commit",
     "metadata.collected-before-sweep",
     "metadata.content-before-record",
+    "metadata.marked",
     "metadata.snapshot-before-record",
     "metadata.snapshot-commit-before-record",
     "metadata.snapshot-commit-intended",

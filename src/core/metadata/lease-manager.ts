@@ -87,6 +87,7 @@ export class NamespacedLeaseManager implements LeaseManager {
       const { kind, key } = resourceNode(resource);
       const node = tx.findNode(ns, kind, key);
       if (node !== undefined) {
+        tx.released.add(node);
         tx.sql.run("DELETE FROM lease_resources WHERE lease = ? AND node = ?", lease, node);
       }
       tx.dirty = true;

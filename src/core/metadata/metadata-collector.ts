@@ -7,6 +7,7 @@ import type {
   ResourceCollector,
 } from "#core/gc/gc.ts";
 import { collect, type Removed } from "#core/metadata/collection.ts";
+import { mark } from "#core/metadata/mark.ts";
 import type { MetadataState } from "#core/metadata/state.ts";
 import { Coalescer } from "#pkg/coalescer.ts";
 import type { Context } from "#pkg/context.ts";
@@ -17,7 +18,8 @@ import { settledOrAborted } from "#pkg/until.ts";
 export type Sweep = (ctx: Context) => Promise<void>;
 
 /**
- * Collects: one transaction that marks and deletes records, then a sweep of each backend that lost some.
+ * Collects: marks over one state of the database while writers go on, deletes records in one short transaction, then
+ * sweeps each backend that lost some.
  *
  * Sweeps take nothing that is being written meanwhile (`MetadataState.locks`), and a crash between the two leaves
  * garbage without records, which the first collection after the next start sweeps: it takes every backend.
@@ -56,12 +58,20 @@ export class MetadataCollector implements Collector {
     let removed: readonly Removed[];
     let pausedMs = 0;
     try {
+      using watch = this.#state.watch();
+      const nowMs = Date.now();
+      using snapshot = this.#state.db.snapshot();
+      const marked = await mark(snapshot, nowMs);
+      const released = new Set(this.#state.released);
+      this.#state.failpoints.hit("metadata.marked");
       removed = await this.#state.updateQuietly((tx) => {
         const pausedAt = performance.now();
-        const all = collect(tx, Date.now(), resources);
+        const { touched } = watch;
+        const all = collect(tx, { nowMs, marked, touched, released, resources });
         pausedMs = performance.now() - pausedAt;
         return all;
       });
+      for (const node of released) this.#state.released.delete(node);
     } catch (error) {
       for (const collection of resources.values()) collection.cancel();
       throw error;

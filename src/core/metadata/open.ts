@@ -5,7 +5,7 @@ import { NamespacedContainerStore } from "#core/metadata/container-store.ts";
 import { NamespacedContentStore } from "#core/metadata/content-store.ts";
 import { NamespacedImageStore } from "#core/metadata/image-store.ts";
 import { NamespacedLeaseManager } from "#core/metadata/lease-manager.ts";
-import { markSchema } from "#core/metadata/mark.ts";
+import { pruneAllNodes } from "#core/metadata/collection.ts";
 import { MetadataCollector, type Sweep } from "#core/metadata/metadata-collector.ts";
 import type { Metadata } from "#core/metadata/metadata.ts";
 import { SqliteNamespaceStore } from "#core/metadata/namespace-store.ts";
@@ -52,7 +52,6 @@ export async function openMetadata(ctx: Context, options: MetadataOptions): Prom
     failpoints,
   });
   stack.use(db);
-  await db.view((sql) => sql.exec(markSchema));
   const backends = options.snapshotters ?? new Map<string, Snapshotter>();
   const state = new MetadataState({
     db,
@@ -62,6 +61,7 @@ export async function openMetadata(ctx: Context, options: MetadataOptions): Prom
     dirtyBackends: ["content", ...backends.keys().map((name) => `snapshot/${name}`)],
   });
   await settleCommits(ctx, state, backends);
+  await state.updateQuietly(pruneAllNodes);
   const metadata = new SqliteMetadata(ctx, state, backends, options);
   stack.move();
   return metadata;

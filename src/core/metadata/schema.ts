@@ -110,6 +110,7 @@ const first = `
     node INTEGER NOT NULL,
     PRIMARY KEY (lease, node)
   ) STRICT, WITHOUT ROWID;
+  CREATE INDEX lease_resources_node ON lease_resources (node);
 
   -- What keeps what: src alive keeps dst alive. The owner is whose label or field says so.
   CREATE TABLE refs (
@@ -119,6 +120,7 @@ const first = `
     PRIMARY KEY (src, dst, owner)
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX refs_owner ON refs (owner);
+  CREATE INDEX refs_dst ON refs (dst);
 
   -- The same, as long as one of the uses of dst is newer ('<') or older ('>') than so many milliseconds.
   CREATE TABLE conditional_refs (
@@ -128,6 +130,7 @@ const first = `
     age_ms REAL NOT NULL,
     PRIMARY KEY (src, dst, op, age_ms)
   ) STRICT, WITHOUT ROWID;
+  CREATE INDEX conditional_refs_dst ON conditional_refs (dst);
 
   CREATE TABLE uses (
     node INTEGER NOT NULL,

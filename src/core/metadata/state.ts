@@ -1,6 +1,6 @@
 import assert from "node:assert";
 import type { Publisher } from "#core/events/events.ts";
-import { Transaction } from "#core/metadata/transaction.ts";
+import { type NodeId, Transaction } from "#core/metadata/transaction.ts";
 import type { Any } from "#pkg/any.ts";
 import type { Context } from "#pkg/context.ts";
 import type { Failpoints } from "#pkg/failpoint.ts";
@@ -24,6 +24,10 @@ export class MetadataState {
    */
   readonly locks: KeyedMutex = new KeyedMutex();
   readonly dirtyBackends: Set<string>;
+  /** Nodes that a collection may find unneeded; those of before the start it finds by looking at all. */
+  readonly released: Set<NodeId> = new Set();
+  /** See `Transaction.touched`; there while a collection marks. */
+  #touched: Set<NodeId> | undefined;
   readonly #publisher: Publisher | undefined;
   readonly #listeners = new Set<MutationListener>();
   #dirty = false;
@@ -60,6 +64,8 @@ export class MetadataState {
       // Also when the commit then fails: a sweep for nothing costs less than one forgotten.
       for (const backend of tx.dirtyBackends) this.dirtyBackends.add(backend);
       this.#dirty ||= tx.dirty;
+      for (const node of tx.released) this.released.add(node);
+      for (const node of tx.touched) this.#touched?.add(node);
       return result;
     });
   }
@@ -67,6 +73,18 @@ export class MetadataState {
   onMutation(listener: MutationListener): Disposable {
     this.#listeners.add(listener);
     return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
+  }
+
+  /** Notes from now on what transactions touch, until disposed. One at a time. */
+  watch(): Disposable & { readonly touched: ReadonlySet<NodeId> } {
+    const touched = new Set<NodeId>();
+    this.#touched = touched;
+    return {
+      touched,
+      [Symbol.dispose]: () => {
+        this.#touched = undefined;
+      },
+    };
   }
 
   /** A collection has seen everything that was dirty. */

@@ -16,6 +16,13 @@ export class Transaction {
   readonly dirtyBackends: Set<string> = new Set();
   /** Set by what may have made garbage: the scheduler of collections counts it. */
   dirty = false;
+  /**
+   * Nodes that something may have begun to keep. A collection that marks meanwhile looks at them again before it
+   * deletes: whoever adds a reference, a root or a lease puts both ends here, and `node` does so by itself.
+   */
+  readonly touched: Set<NodeId> = new Set();
+  /** Nodes that perhaps nothing needs any more. */
+  readonly released: Set<NodeId> = new Set();
 
   constructor(sql: Sql) {
     this.sql = sql;
@@ -33,7 +40,10 @@ export class Transaction {
 
   node(ns: string, kind: string, key: string): NodeId {
     const found = this.findNode(ns, kind, key);
-    if (found !== undefined) return found;
+    if (found !== undefined) {
+      this.touched.add(found);
+      return found;
+    }
     const row = this.sql.get(
       "INSERT INTO nodes (ns, kind, key) VALUES (?, ?, ?) RETURNING id",
       ns,
@@ -41,7 +51,9 @@ export class Transaction {
       key,
     );
     assert(row);
-    return bigint(row, "id");
+    const made = bigint(row, "id");
+    this.touched.add(made);
+    return made;
   }
 
   /** A namespace comes to be with the first write into it. */
@@ -56,6 +68,7 @@ export class Transaction {
     const lease = this.#findLease(ctx, ctx.lease);
     if (lease === undefined) throw notFound("lease does not exist");
     this.sql.run("INSERT OR IGNORE INTO lease_resources (lease, node) VALUES (?, ?)", lease, node);
+    this.touched.add(node);
     return true;
   }
 
@@ -73,6 +86,7 @@ export class Transaction {
   setLinks(ns: string, owner: NodeId, labels: Labels, fields: readonly NodeId[] = []): GcLinks {
     const links = gcLinks(labels);
     this.clearLinks(owner);
+    this.touched.add(owner);
     for (const dst of fields) this.#ref(owner, dst, owner);
     for (const ref of links.refs) this.#ref(owner, this.#named(ns, ref), owner);
     for (const ref of links.backRefs) this.#ref(this.#named(ns, ref), owner, owner);
@@ -92,8 +106,11 @@ export class Transaction {
   }
 
   clearLinks(owner: NodeId): void {
-    this.sql.run("DELETE FROM refs WHERE owner = ?", owner);
-    this.sql.run("DELETE FROM conditional_refs WHERE src = ?", owner);
+    this.released.add(owner);
+    const refs = this.sql.all("DELETE FROM refs WHERE owner = ? RETURNING src, dst", owner);
+    for (const row of refs) this.released.add(bigint(row, "src")).add(bigint(row, "dst"));
+    const conditional = "DELETE FROM conditional_refs WHERE src = ? RETURNING dst";
+    for (const row of this.sql.all(conditional, owner)) this.released.add(bigint(row, "dst"));
     this.sql.run("DELETE FROM uses WHERE node = ?", owner);
   }
 
@@ -103,6 +120,7 @@ export class Transaction {
 
   #ref(src: NodeId, dst: NodeId, owner: NodeId): void {
     this.sql.run("INSERT OR IGNORE INTO refs (src, dst, owner) VALUES (?, ?, ?)", src, dst, owner);
+    this.touched.add(dst);
   }
 
   #findLease(ctx: Context, name: string): bigint | undefined {

@@ -7,6 +7,7 @@ import type { Context } from "#pkg/context.ts";
 import { CodedError, failedPrecondition, unavailable, wrap } from "#pkg/errors.ts";
 import { type Failpoints, noFailpoints } from "#pkg/failpoint.ts";
 import { Checkpointer } from "#pkg/sqlite/checkpointer.ts";
+import { ReadSnapshot } from "#pkg/sqlite/read-snapshot.ts";
 import { bigint } from "#pkg/sqlite/row.ts";
 import { Sql } from "#pkg/sqlite/sql.ts";
 
@@ -118,6 +119,12 @@ export class DurableDatabase implements AsyncDisposable {
     } finally {
       await this.#durable();
     }
+  }
+
+  /** The state of this moment, for reads that take longer than the loop can stand still. */
+  snapshot(): ReadSnapshot {
+    this.#assertUsable();
+    return new ReadSnapshot(this.path);
   }
 
   async close(): Promise<void> {

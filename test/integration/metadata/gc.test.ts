@@ -1,4 +1,8 @@
 import assert from "node:assert";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import { setImmediate } from "node:timers/promises";
 import { put, rejects } from "#core/content/suite.ts";
@@ -9,6 +13,7 @@ import { formatRfc3339, nowNanos } from "#pkg/time.ts";
 import {
   type DaemonStorage,
   inNamespace,
+  openStorage,
   testStorage,
 } from "#test/integration/metadata/daemon-storage.ts";
 import { collected, containerOf, imageOf } from "#test/integration/metadata/fixtures.ts";
@@ -291,6 +296,41 @@ async function bring(
     return expected;
   }
 }
+
+test("a label holds what comes only later, also over a restart", async (t) => {
+  const root = await mkdtemp(join(tmpdir(), "gc-later-"));
+  t.after(() => rm(root, { recursive: true }));
+  const later = Buffer.from("later");
+  {
+    await using storage = await openStorage(root);
+    const { content } = storage.metadata;
+    const parent = await put(ctx, content, "p", Buffer.from("parent"));
+    const labels = {
+      "containerd.io/gc.root": "x",
+      "containerd.io/gc.ref.content": digestOf(later),
+    };
+    await content.update(ctx, { digest: parent, labels });
+    await content.delete(ctx, await put(ctx, content, "r", later));
+    await collect(storage);
+    await content.delete(ctx, await put(ctx, content, "r", later));
+  }
+  await using storage = await openStorage(root);
+  const digest = await put(ctx, storage.metadata.content, "r", later);
+  await collect(storage);
+  assert.ok(await isThere(storage, digest));
+});
+
+test("nodes go with what they were for", async (t) => {
+  const storage = await testStorage(t);
+  await pulled(storage);
+  await storage.metadata.leases.create(ctx, { id: "l", labels: {} });
+  const resource = { type: "images", id: "not there" };
+  await storage.metadata.leases.addResource(ctx, "l", resource);
+  await storage.metadata.leases.deleteResource(ctx, "l", resource);
+  await storage.metadata.images.delete(ctx, "img", { sync: true });
+  using reader = new DatabaseSync(join(storage.root, "metadata", "meta.sqlite"));
+  assert.deepStrictEqual(reader.prepare("SELECT kind, key FROM nodes").all(), []);
+});
 
 test("collections that are asked for at once share a run", async (t) => {
   const storage = await testStorage(t);

@@ -50,6 +50,8 @@ export interface Daemon {
   stop(): Promise<number>;
   /** SIGKILL, as a crash would. */
   crash(): Promise<void>;
+  /** As `stop`, where it runs. */
+  end(): Promise<void>;
   /** Starts it again on the same root and state, after `stop` or `crash`. */
   start(): Promise<void>;
 }

@@ -6,7 +6,7 @@ import { parseDigest } from "#pkg/digest.ts";
 import { CodedError, codeOf, invalidArgument, messageOf } from "#pkg/errors.ts";
 import { type Service, serve } from "#pkg/rpc/service.ts";
 import { toSafeInteger } from "#pkg/safe-integer.ts";
-import { serveWrite } from "#plugins/services/content/write.ts";
+import { serveWrite } from "#plugins/services/content/write-service.ts";
 
 const infosPerMessage = 100;
 

@@ -26,8 +26,35 @@ export interface Launched {
   stop(): Promise<void>;
 }
 
-export async function launchDaemon(room: Room, args: readonly string[]): Promise<Launched> {
+/** Starts a daemon, sends it SIGTERM when its log holds `words`, and tells how it ended. */
+export async function interruptAt(args: readonly string[], words: string): Promise<Output> {
   const child = spawn(containerd, args, { env, cwd: "/", stdio: ["ignore", "ignore", "pipe"] });
+  let log = "";
+  let code: number | undefined;
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    const isNew = !log.includes(words);
+    log += text;
+    if (isNew && log.includes(words)) child.kill("SIGTERM");
+  });
+  child.once("close", (ended, signal) => (code = ended ?? (signal === "SIGTERM" ? 143 : 137)));
+  try {
+    await until(`the daemon ends after ${words}`, () => code !== undefined);
+  } finally {
+    child.kill("SIGKILL");
+  }
+  return { code: code ?? -1, stdout: "", stderr: log };
+}
+
+export async function launchDaemon(
+  room: Room,
+  args: readonly string[],
+  more: Readonly<Record<string, string>> = {},
+): Promise<Launched> {
+  const child = spawn(containerd, args, {
+    env: { ...env, ...more },
+    cwd: "/",
+    stdio: ["ignore", "ignore", "pipe"],
+  });
   let log = "";
   let ended = false;
   child.stderr.setEncoding("utf8").on("data", (text: string) => (log += text));

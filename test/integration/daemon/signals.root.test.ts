@@ -9,6 +9,7 @@ import { createClient } from "#pkg/rpc/client.ts";
 import { GrpcTransport } from "#pkg/rpc/grpc/transport.ts";
 import { check, native } from "#pkg/sys/libc.ts";
 import { linux } from "#pkg/sys/linux.ts";
+import { configFile, interruptAt, launchDaemon } from "#test/integration/daemon/launch.ts";
 import { startDaemon } from "#test/support/daemon.ts";
 import { debianProgram } from "#test/support/debian.ts";
 import { until } from "#test/support/processes.ts";
@@ -69,6 +70,20 @@ roomTest("SIGTERM and SIGINT stop in order; what listens is gone", async (room) 
   assert.match(await daemon.log(), /level=debug msg="received signal" signal=SIG(?:INT|TERM)\n/);
 });
 
+roomTest("SIGTERM while it starts ends it in order, at whatever step", async (room) => {
+  const file = await configFile(room, "early");
+  for (const words of ["starting containerd", "metadata.v1.bolt", "starting GRPC server"]) {
+    const ended = await interruptAt(["--config", file], words);
+    assert.equal(ended.code, 0, ended.stderr);
+    assert.doesNotMatch(ended.stderr, /level=(?:error|fatal)/);
+    for (const socket of ["g", "t"]) {
+      await assert.rejects(stat(join(room.dir, "early", socket)), { code: "ENOENT" });
+    }
+  }
+  // Nothing of the earlier ones holds the folders, and the metadata is whole.
+  await launchDaemon(room, ["--config", file]);
+});
+
 roomTest(
   "SIGUSR1 writes a report without the environment, and the daemon goes on",
   async (room) => {
@@ -111,17 +126,18 @@ roomTest("SIGPIPE is nothing, also when the log's reader has gone", async (room)
 });
 
 roomTest("systemd is told READY once calls are accepted, and STOPPING", async (room) => {
-  const path = join(room.dir, "notify");
-  const notifications = receiver(path);
-  room.resources.use(notifications);
-  const daemon = await startDaemon(room, { env: { NOTIFY_SOCKET: path } });
-  await until("READY=1", () => notifications.next() === "READY=1");
-  await daemon.stop();
-  await until("STOPPING=1", () => notifications.next() === "STOPPING=1");
+  for (const name of [join(room.dir, "notify"), `@${room.namespace}`]) {
+    using notifications = receiver(name);
+    const config = await configFile(room, name.startsWith("@") ? "abstract" : "path");
+    const daemon = await launchDaemon(room, ["--config", config], { NOTIFY_SOCKET: name });
+    await until("READY=1", () => notifications.next() === "READY=1");
+    await daemon.stop();
+    await until("STOPPING=1", () => notifications.next() === "STOPPING=1");
+  }
 });
 
-/** A datagram socket at a path; `next` is undefined while nothing has come. */
-function receiver(path: string): { next(): string | undefined } & Disposable {
+/** A datagram socket at a path, or at `@` and an abstract name; `next` is undefined while nothing has come. */
+function receiver(name: string): { next(): string | undefined } & Disposable {
   const socket = native<(domain: number, type: number, protocol: number) => number>(
     "socket",
     "int",
@@ -133,8 +149,9 @@ function receiver(path: string): { next(): string | undefined } & Disposable {
     "uint",
   ]);
   const fd = check(socket(1, 2, 0), "socket");
-  const address = Buffer.concat([Buffer.of(1, 0), Buffer.from(`${path}\0`)]);
-  check(bind(fd, address, address.length), "bind", path);
+  const path = name.startsWith("@") ? `\0${name.slice(1)}` : `${name}\0`;
+  const address = Buffer.concat([Buffer.of(1, 0), Buffer.from(path)]);
+  check(bind(fd, address, address.length), "bind", name);
   return {
     next() {
       try {

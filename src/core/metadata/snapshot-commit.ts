@@ -3,7 +3,7 @@ import type { MetadataState } from "#core/metadata/state.ts";
 import type { NodeId, Transaction } from "#core/metadata/transaction.ts";
 import type { Snapshotter } from "#core/snapshots/snapshots.ts";
 import type { Context } from "#pkg/context.ts";
-import { isNotFound, notFound } from "#pkg/errors.ts";
+import { hasCode, isNotFound, notFound } from "#pkg/errors.ts";
 import type { Labels } from "#pkg/label.ts";
 import { bigint, encodeMap, stringMap, text } from "#pkg/sqlite/row.ts";
 import type { UnixNanos } from "#pkg/time.ts";
@@ -61,43 +61,94 @@ export function recordCommit(tx: Transaction, ns: string, intent: CommitIntent):
   });
 }
 
-/** Finishes or forgets what a crash interrupted, before anyone uses the snapshotters. */
+interface PendingCommit {
+  readonly ns: string;
+  readonly snapshotter: string;
+  readonly name: string;
+  readonly intent: CommitIntent;
+}
+
+/**
+ * Finishes or forgets what a crash interrupted, before anyone uses the snapshotters.
+ *
+ * A backend that cannot be asked (another process, not yet up) keeps its intents: who next commits
+ * that key or name settles them (`settleCommit`).
+ */
 export async function settleCommits(
   ctx: Context,
   state: MetadataState,
   snapshotters: ReadonlyMap<string, Snapshotter>,
 ): Promise<void> {
-  const pending = await state.view((tx) =>
-    tx.sql
-      .all(
-        `SELECT c.*, n.ns, n.kind, n.key FROM snapshot_commits c JOIN nodes n ON n.id = c.name_node`,
-      )
-      .map((row) => ({
-        ns: text(row, "ns"),
-        snapshotter: text(row, "kind").slice("snapshot/".length),
-        name: text(row, "key"),
-        intent: {
-          keyNode: bigint(row, "key_node"),
-          nameNode: bigint(row, "name_node"),
-          parentNode: row["parent"] === null ? undefined : bigint(row, "parent"),
-          backendName: text(row, "backend_name"),
-          labels: stringMap(row, "labels"),
-          createdAt: bigint(row, "created_at"),
-        },
-      })),
-  );
-  for (const { ns, snapshotter, name, intent } of pending) {
-    const backend = snapshotters.get(snapshotter);
+  for (const pending of await state.view((tx) => pendingCommits(tx))) {
+    const backend = snapshotters.get(pending.snapshotter);
     // A snapshotter that did not start keeps its intents until it does.
     if (!backend) continue;
-    const happened = await isCommitted(ctx.withNamespace(ns), backend, intent.backendName);
-    await state.update((tx) => {
-      const wanted = isThere(tx, intent.keyNode) && isThere(tx, intent.parentNode);
-      if (happened && wanted) recordCommit(tx, ns, intent);
-      else deleteIntent(tx, intent.keyNode);
-    });
-    ctx.logger.info("settled an interrupted commit", { snapshotter, name, happened });
+    try {
+      await settle(ctx, state, backend, pending);
+    } catch (error) {
+      if (!hasCode(error, "unavailable")) throw error;
+      const { snapshotter, name } = pending;
+      ctx.logger.warn("an interrupted commit is not settled yet", { snapshotter, name, error });
+    }
   }
+}
+
+/**
+ * Settles an intent for the key or the name that is left from before the start. Its caller holds
+ * the locks of both: an intent that is there is then nobody's who still works on it.
+ */
+export async function settleCommit(
+  ctx: Context,
+  state: MetadataState,
+  backend: Snapshotter,
+  of: { readonly ns: string; readonly kind: string; readonly name: string; readonly key: string },
+): Promise<void> {
+  const left = await state.view((tx) =>
+    pendingCommits(
+      tx,
+      `WHERE n.ns = ?1 AND n.kind = ?2 AND (n.key = ?3
+       OR c.key_node = (SELECT id FROM nodes WHERE ns = ?1 AND kind = ?2 AND key = ?4))`,
+      [of.ns, of.kind, of.name, of.key],
+    ),
+  );
+  for (const pending of left) await settle(ctx, state, backend, pending);
+}
+
+function pendingCommits(
+  tx: Transaction,
+  where = "",
+  parameters: readonly string[] = [],
+): readonly PendingCommit[] {
+  const select =
+    "SELECT c.*, n.ns, n.kind, n.key FROM snapshot_commits c JOIN nodes n ON n.id = c.name_node";
+  return tx.sql.all(`${select} ${where}`, ...parameters).map((row) => ({
+    ns: text(row, "ns"),
+    snapshotter: text(row, "kind").slice("snapshot/".length),
+    name: text(row, "key"),
+    intent: {
+      keyNode: bigint(row, "key_node"),
+      nameNode: bigint(row, "name_node"),
+      parentNode: row["parent"] === null ? undefined : bigint(row, "parent"),
+      backendName: text(row, "backend_name"),
+      labels: stringMap(row, "labels"),
+      createdAt: bigint(row, "created_at"),
+    },
+  }));
+}
+
+async function settle(
+  ctx: Context,
+  state: MetadataState,
+  backend: Snapshotter,
+  { ns, snapshotter, name, intent }: PendingCommit,
+): Promise<void> {
+  const happened = await isCommitted(ctx.withNamespace(ns), backend, intent.backendName);
+  await state.update((tx) => {
+    const wanted = isThere(tx, intent.keyNode) && isThere(tx, intent.parentNode);
+    if (happened && wanted) recordCommit(tx, ns, intent);
+    else deleteIntent(tx, intent.keyNode);
+  });
+  ctx.logger.info("settled an interrupted commit", { snapshotter, name, happened });
 }
 
 function isThere(tx: Transaction, node: NodeId | undefined): boolean {

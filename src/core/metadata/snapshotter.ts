@@ -8,6 +8,7 @@ import {
   insertIntent,
   isNamePending,
   recordCommit,
+  settleCommit,
 } from "#core/metadata/snapshot-commit.ts";
 import {
   decodeSnapshot,
@@ -134,6 +135,7 @@ export class NamespacedSnapshotter implements Snapshotter {
     assertLabels(options.labels ?? {});
     using _key = await this.#lock(ctx, ns, key);
     using _name = await this.#state.locks.acquire(`name ${this.#kind} ${ns} ${name}`, ctx.signal);
+    await settleCommit(ctx, this.#state, this.#backend, { ns, kind: this.#kind, name, key });
     const backendName = backendKey(ns, await this.#state.nextSequence(), name);
     using _new = await this.#state.locks.acquire(`snapshot ${this.#name} ${backendName}`);
     const begun = await this.#beginCommit(ctx, ns, { name, key, backendName, options });

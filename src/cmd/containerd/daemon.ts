@@ -15,6 +15,7 @@ import { CodedError, isErrno, wrap } from "#pkg/errors.ts";
 import { type LogWriter, logFormatter, parseLogLevel } from "#pkg/log-writer.ts";
 import { Graph } from "#pkg/plugin/graph.ts";
 import { type AnyPlugin, uri } from "#pkg/plugin/plugin.ts";
+import { proxyPlugins } from "#plugins/proxy/plugin.ts";
 import type { Server } from "#plugins/server/server.ts";
 import { assertUnserved } from "#plugins/server/socket.ts";
 import { ServerPlugin } from "#plugins/types.ts";
@@ -43,12 +44,12 @@ export interface Daemon extends AsyncDisposable {
  */
 export async function startDaemon(ctx: Context, options: DaemonOptions): Promise<Daemon> {
   const { host, log } = options;
-  const plugins = builtins(host);
-  const config = await readConfiguration(options, plugins);
+  const config = await readConfiguration(options, builtins(host));
   log.configure({
     level: parseLogLevel(config.debug.level || "info"),
     format: logFormatter(config.debug.format, { terminal: options.terminal }),
   });
+  const plugins = [...builtins(host), ...proxyPlugins(config.proxyPlugins, ctx.logger)];
   warnOfIgnored(ctx, config, plugins);
   const addresses = addressesOf(config);
   await assertNotForeignRoot(config.root);
@@ -155,7 +156,6 @@ function warnOfIgnored(ctx: Context, config: Config, plugins: readonly AnyPlugin
       ctx.logger.warn("Ignoring configuration of an unknown plugin", { plugin: id });
   }
   const ignored = {
-    proxy_plugins: Object.keys(config.proxyPlugins).length > 0,
     stream_processors: Object.keys(config.streamProcessors).length > 0,
     "cgroup.path": config.cgroupPath !== "",
     "debug.log_trace_id": config.debug.logTraceId,

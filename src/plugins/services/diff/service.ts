@@ -4,7 +4,7 @@ import { mountOf } from "#core/mount/convert.ts";
 import { hasCode, notImplemented } from "#pkg/errors.ts";
 import { type Service, serve } from "#pkg/rpc/service.ts";
 import { timestampToNanos } from "#pkg/time.ts";
-import { descriptorMessage, descriptorOf } from "#plugins/services/diff/convert.ts";
+import { descriptorMessage, descriptorOf } from "#core/diff/convert.ts";
 
 export interface DiffServiceOptions {
   /** Tried in this order: one that answers `not-implemented` hands on to the next. */

@@ -1,0 +1,174 @@
+import { once } from "node:events";
+import { request as httpRequest } from "node:http";
+import { request as httpsRequest } from "node:https";
+import { connect, isIP, type Socket } from "node:net";
+import { connect as connectTls, type TLSSocket } from "node:tls";
+import type { TlsMaterial } from "#core/remotes/tls-settings.ts";
+
+/** Where dialling failed: what to say about it differs. */
+export type DialStage = "dial" | "tls" | "proxy";
+
+/** Not a `CodedError`: it passes through undici, and `transport-error.ts` puts words to it. */
+export class DialError extends Error {
+  readonly stage: DialStage;
+  /** A system's or OpenSSL's name of the failure, `ETIMEDOUT` for ours. */
+  readonly code: string;
+
+  constructor(stage: DialStage, code: string, message: string, cause?: unknown) {
+    super(message, { cause });
+    this.stage = stage;
+    this.code = code;
+  }
+}
+
+export interface DialOptions {
+  readonly tls: TlsMaterial;
+  readonly dialTimeoutMs: number;
+  readonly handshakeTimeoutMs: number;
+}
+
+export interface Target {
+  readonly protocol: string;
+  readonly hostname: string;
+  readonly port: number;
+}
+
+/** A connection to the target, over a proxy's tunnel where one is given. Throws `DialError`. */
+export async function dial(
+  target: Target,
+  proxy: URL | undefined,
+  options: DialOptions,
+): Promise<Socket> {
+  const socket = await (proxy === undefined
+    ? dialTcp(target, options.dialTimeoutMs)
+    : dialThrough(proxy, target, options.dialTimeoutMs));
+  if (target.protocol !== "https:") return socket;
+  return handshake(socket, target, options);
+}
+
+async function dialTcp({ hostname, port }: Target, timeoutMs: number): Promise<Socket> {
+  const host = hostname.replace(/^\[|\]$/g, "");
+  const socket = connect({ host, port, autoSelectFamily: true, noDelay: true });
+  socket.setKeepAlive(true, 30_000);
+  return established(socket, "connect", {
+    stage: "dial",
+    what: `dial tcp ${hostname}:${port}`,
+    timeoutMs,
+  });
+}
+
+async function handshake(socket: Socket, target: Target, options: DialOptions): Promise<TLSSocket> {
+  const { tls, handshakeTimeoutMs } = options;
+  const host = target.hostname.replace(/^\[|\]$/g, "");
+  try {
+    const secure = connectTls({
+      socket,
+      host,
+      // Addresses are no names (RFC 6066, 3); the certificate is still held against `host`.
+      servername: isIP(host) === 0 ? host : "",
+      secureContext: await tls.context(),
+      rejectUnauthorized: !tls.skipVerify,
+      ALPNProtocols: ["http/1.1"],
+    });
+    return await established(secure, "secureConnect", {
+      stage: "tls",
+      what: "TLS handshake",
+      timeoutMs: handshakeTimeoutMs,
+    });
+  } catch (error) {
+    socket.destroy();
+    throw error;
+  }
+}
+
+interface Step {
+  readonly stage: DialStage;
+  readonly what: string;
+  readonly timeoutMs: number;
+}
+
+async function established<S extends Socket>(
+  socket: S,
+  event: "connect" | "secureConnect",
+  { stage, what, timeoutMs }: Step,
+): Promise<S> {
+  const late = (): void => {
+    socket.destroy(new DialError(stage, "ETIMEDOUT", `${what}: i/o timeout`));
+  };
+  const timer = setTimeout(late, timeoutMs);
+  const ended = new AbortController();
+  // A peer that hangs up inside a handshake says so by `close` only.
+  const closed = once(socket, "close", { signal: ended.signal }).then(() => {
+    throw new DialError(stage, "ECONNRESET", `${what}: connection closed by the peer`);
+  });
+  try {
+    await Promise.race([once(socket, event, { signal: ended.signal }), closed]);
+    return socket;
+  } catch (error) {
+    socket.destroy();
+    if (error instanceof DialError) throw error;
+    throw new DialError(stage, codeOf(error), what, error);
+  } finally {
+    clearTimeout(timer);
+    closed.catch(() => undefined);
+    ended.abort();
+  }
+}
+
+function codeOf(error: unknown): string {
+  const first: unknown = error instanceof AggregateError ? error.errors[0] : error;
+  return first instanceof Error && "code" in first ? String(first.code) : "";
+}
+
+/** `CONNECT host:port`: what the proxy then sends through is not its business. */
+async function dialThrough(proxy: URL, target: Target, timeoutMs: number): Promise<Socket> {
+  const path = `${target.hostname}:${target.port}`;
+  const send = proxy.protocol === "https:" ? httpsRequest : httpRequest;
+  const request = send({
+    host: proxy.hostname.replace(/^\[|\]$/g, ""),
+    port: Number(proxy.port || (proxy.protocol === "https:" ? 443 : 80)),
+    method: "CONNECT",
+    path,
+    headers: { host: path, ...proxyAuthorization(proxy) },
+    agent: false,
+    signal: AbortSignal.timeout(timeoutMs),
+  });
+  request.end();
+  try {
+    const [response, socket] = await tunnel(request);
+    const status = response.statusCode ?? 0;
+    if (status === 200) return socket;
+    socket.destroy();
+    const text = `${status} ${response.statusMessage ?? ""}`.trim();
+    throw new DialError("proxy", `HTTP_${status}`, `CONNECT ${path}: ${text}`);
+  } catch (error) {
+    request.destroy();
+    if (error instanceof DialError) throw error;
+    const timedOut = error instanceof Error && error.name === "AbortError";
+    throw new DialError("proxy", timedOut ? "ETIMEDOUT" : codeOf(error), `CONNECT ${path}`, error);
+  }
+}
+
+async function tunnel(
+  request: ReturnType<typeof httpRequest>,
+): Promise<[{ statusCode?: number | undefined; statusMessage?: string | undefined }, Socket]> {
+  const { promise, resolve, reject } =
+    Promise.withResolvers<
+      [{ statusCode?: number | undefined; statusMessage?: string | undefined }, Socket]
+    >();
+  request.once("connect", (response, socket: Socket) => resolve([response, socket]));
+  request.once("response", (response) => {
+    const { statusCode = 0 } = response;
+    response.resume();
+    reject(new DialError("proxy", `HTTP_${statusCode}`, `CONNECT: ${statusCode}`));
+  });
+  request.once("error", reject);
+  return promise;
+}
+
+/** The header that a proxy wants when its URL has a user. */
+export function proxyAuthorization(proxy: URL): Record<string, string> {
+  if (proxy.username === "") return {};
+  const user = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
+  return { "proxy-authorization": `Basic ${Buffer.from(user).toString("base64")}` };
+}

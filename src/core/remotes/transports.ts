@@ -1,0 +1,225 @@
+import type { Readable } from "node:stream";
+import type { Agent, Dispatcher } from "undici";
+import { dial, proxyAuthorization } from "#core/remotes/dial.ts";
+import type { HttpClient, HttpRequest, HttpResponse } from "#core/remotes/http-client.ts";
+import { noProxy, type ProxyFor } from "#core/remotes/proxy-environment.ts";
+import {
+  loadTls,
+  readSystemAuthorities,
+  type TlsMaterial,
+  type TlsSettings,
+} from "#core/remotes/tls-settings.ts";
+import { bodyError, transportError } from "#core/remotes/transport-error.ts";
+import type { Context } from "#pkg/context.ts";
+
+export interface TransportTimeouts {
+  /** Until there is a connection, unless the host says otherwise. */
+  readonly dialMs: number;
+  readonly handshakeMs: number;
+  /** From the end of the request to the first byte of the answer. */
+  readonly responseHeaderMs: number;
+  /** Between two pieces of a body that is being read: what is longer is a stall. */
+  readonly bodyIdleMs: number;
+}
+
+export const defaultTimeouts: TransportTimeouts = {
+  dialMs: 30_000,
+  handshakeMs: 10_000,
+  responseHeaderMs: 30_000,
+  bodyIdleMs: 30_000,
+};
+
+export interface TransportsOptions {
+  readonly proxyFor?: ProxyFor | undefined;
+  /** Instead of the system's certificates: what SSL_CERT_FILE names. */
+  readonly systemCaFile?: string | undefined;
+  readonly timeouts?: Partial<TransportTimeouts> | undefined;
+}
+
+export interface ClientSettings {
+  readonly tls: TlsSettings;
+  readonly dialTimeoutMs?: number | undefined;
+}
+
+interface Entry extends Agents {
+  readonly client: HttpClient;
+}
+
+interface Agents {
+  /** Straight to the server, or through a tunnel of its proxy. */
+  readonly agent: Agent;
+  /** To proxies, for requests that they pass on. */
+  readonly forward: Agent;
+}
+
+const entriesMax = 64;
+const connectionsPerOriginMax = 64;
+const discardTimeoutMs = 1_000;
+
+/**
+ * Connections to registries, kept open and shared by whoever talks to the same host with the same
+ * settings. One for a process; dispose ends them all.
+ */
+export class Transports implements AsyncDisposable {
+  readonly #proxyFor: ProxyFor;
+  readonly #timeouts: TransportTimeouts;
+  readonly #systemCaFile: string | undefined;
+  /** The least recently asked for first. */
+  readonly #entries = new Map<string, Promise<Entry>>();
+  #systemAuthorities: Promise<readonly string[]> | undefined;
+
+  constructor(options: TransportsOptions = {}) {
+    this.#proxyFor = options.proxyFor ?? noProxy;
+    this.#timeouts = { ...defaultTimeouts, ...options.timeouts };
+    this.#systemCaFile = options.systemCaFile;
+  }
+
+  /**
+   * The same object for the same settings and contents of their files. Throws `failed-precondition`
+   * when a file cannot be read.
+   */
+  async client(settings: ClientSettings): Promise<HttpClient> {
+    const tls = await loadTls(settings.tls, () => this.#authorities());
+    const dialTimeoutMs = settings.dialTimeoutMs ?? this.#timeouts.dialMs;
+    const entry = await this.#entry(`${tls.fingerprint} ${dialTimeoutMs}`, tls, dialTimeoutMs);
+    return entry.client;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const entries = [...this.#entries.values()];
+    this.#entries.clear();
+    for (const entry of entries) {
+      const { agent, forward } = await entry;
+      await Promise.all([agent.destroy(), forward.destroy()]);
+    }
+  }
+
+  #authorities(): Promise<readonly string[]> {
+    this.#systemAuthorities ??= readSystemAuthorities(this.#systemCaFile);
+    return this.#systemAuthorities;
+  }
+
+  #entry(key: string, tls: TlsMaterial, dialTimeoutMs: number): Promise<Entry> {
+    const known = this.#entries.get(key);
+    this.#entries.delete(key);
+    const entry = known ?? this.#open(tls, dialTimeoutMs);
+    this.#entries.set(key, entry);
+    const [oldest] = this.#entries.keys();
+    if (this.#entries.size > entriesMax && oldest !== undefined) {
+      const evicted = this.#entries.get(oldest);
+      this.#entries.delete(oldest);
+      // Graceful: requests under way on it end as they would have.
+      void evicted?.then(({ agent, forward }) => Promise.all([agent.close(), forward.close()]));
+    }
+    return entry;
+  }
+
+  async #open(tls: TlsMaterial, dialTimeoutMs: number): Promise<Entry> {
+    const undici = await import("undici");
+    const { handshakeMs: handshakeTimeoutMs, responseHeaderMs, bodyIdleMs } = this.#timeouts;
+    const options = { tls, dialTimeoutMs, handshakeTimeoutMs };
+    const agent = (throughProxy: boolean): Agent =>
+      new undici.Agent({
+        connections: connectionsPerOriginMax,
+        pipelining: 1,
+        keepAliveTimeout: 30_000,
+        headersTimeout: responseHeaderMs,
+        bodyTimeout: bodyIdleMs,
+        connect: ({ protocol, hostname, port }, callback) => {
+          const number = Number(port || (protocol === "https:" ? 443 : 80));
+          const proxy = throughProxy
+            ? this.#proxyFor(new URL(`${protocol}//${hostname}:${number}`))
+            : undefined;
+          dial({ protocol, hostname, port: number }, proxy, options).then(
+            (socket) => callback(null, socket),
+            (error: Error) => callback(error, null),
+          );
+        },
+      });
+    const agents = { agent: agent(true), forward: agent(false) };
+    return { ...agents, client: { send: (ctx, request) => this.#send(ctx, agents, request) } };
+  }
+
+  async #send(ctx: Context, agents: Agents, request: HttpRequest): Promise<HttpResponse> {
+    ctx.throwIfEnded();
+    const { method, url } = request;
+    const proxy = this.#proxyFor(url);
+    const isForwarded = proxy !== undefined && url.protocol === "http:";
+    const body = request.body?.open();
+    try {
+      const response = await (isForwarded ? agents.forward : agents.agent).request({
+        origin: isForwarded ? proxy.origin : url.origin,
+        path: isForwarded ? `${url.origin}${url.pathname}${url.search}` : url.pathname + url.search,
+        method,
+        headers: {
+          ...headersOf(request),
+          ...(isForwarded && { host: url.host, ...proxyAuthorization(proxy) }),
+        },
+        signal: ctx.signal,
+        ...(body !== undefined && { body: await bodyOf(body) }),
+      });
+      return new UndiciResponse(ctx, url, response);
+    } catch (error) {
+      ctx.throwIfEnded();
+      throw transportError(error, { method, url, proxy });
+    }
+  }
+}
+
+function headersOf({ headers, body }: HttpRequest): Record<string, string | string[]> {
+  const fields: Record<string, string | string[]> = {};
+  for (const [name, values] of Object.entries(headers)) fields[name] = [...values];
+  if (body !== undefined) fields["content-length"] = String(body.sizeBytes);
+  return fields;
+}
+
+async function bodyOf(
+  body: Uint8Array | AsyncIterable<Uint8Array>,
+): Promise<Uint8Array | Readable> {
+  if (body instanceof Uint8Array) return body;
+  const { Readable } = await import("node:stream");
+  return Readable.from(body, { objectMode: false, highWaterMark: 256 << 10 });
+}
+
+class UndiciResponse implements HttpResponse {
+  readonly url: URL;
+  readonly status: number;
+  readonly body: AsyncIterable<Uint8Array>;
+  readonly #response: Dispatcher.ResponseData;
+
+  constructor(ctx: Context, url: URL, response: Dispatcher.ResponseData) {
+    this.url = url;
+    this.status = response.statusCode;
+    this.body = chunksOf(ctx, url, response.body);
+    this.#response = response;
+  }
+
+  header(name: string): string | undefined {
+    const lines = this.headerLines(name);
+    return lines.length === 0 ? undefined : lines.join(", ");
+  }
+
+  headerLines(name: string): readonly string[] {
+    const value = this.#response.headers[name];
+    if (value === undefined) return [];
+    return typeof value === "string" ? [value] : value;
+  }
+
+  async discard(): Promise<void> {
+    const { body } = this.#response;
+    if (body.destroyed || body.readableEnded) return;
+    // What little is left is read, so that the connection can be used again.
+    const signal = AbortSignal.timeout(discardTimeoutMs);
+    body.on("error", () => undefined);
+    await body.dump({ limit: 64 << 10, signal }).catch(() => body.destroy());
+  }
+}
+
+async function* chunksOf(ctx: Context, url: URL, body: Readable): AsyncIterable<Uint8Array> {
+  try {
+    for await (const chunk of body) yield chunk as Uint8Array; // -- a body has no encoding set
+  } catch (error) {
+    ctx.throwIfEnded();
+    throw bodyError(error, url);
+  }
+}

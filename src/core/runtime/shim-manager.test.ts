@@ -42,6 +42,8 @@ class FakeShim implements ProgramRunner {
   handlers: Handlers<typeof TaskV3> = {};
   versions: readonly (2 | 3)[] = [3];
   output: string | Uint8Array | undefined;
+  /** Called when a start hangs that `failure` told to. */
+  onHang = (): void => {};
   failure = "";
   hasInfo = true;
   deleteFailure = "";
@@ -76,6 +78,7 @@ class FakeShim implements ProgramRunner {
     if (this.failure === "hang") {
       await new Promise((resolve) => {
         ctx.signal.addEventListener("abort", resolve, { once: true });
+        this.onHang();
       });
       return said("", "signal: killed");
     }
@@ -352,7 +355,9 @@ for (const { what, failure, output, words } of badStarts) {
 test("create() says that a shim was killed when its caller ran out of time", async () => {
   await using b = await bench();
   b.shim.failure = "hang";
-  const bounded = b.ctx.withTimeout(50);
+  const deadline = new AbortController();
+  b.shim.onHang = () => deadline.abort(new DOMException("too late", "TimeoutError"));
+  const bounded = b.ctx.withSignal(deadline.signal);
   await assert.rejects(
     b.runtime.create(bounded, "c1", {
       spec: undefined,

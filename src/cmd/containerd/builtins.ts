@@ -41,7 +41,7 @@ export function builtins(host: Host): readonly AnyPlugin[] {
     leaseManager,
     walking,
     streaming,
-    localTransfer,
+    localTransfer(host),
     containersService,
     contentService,
     diffService,

@@ -1,6 +1,8 @@
 import { echo, exportImages } from "#core/transfer/export.ts";
 import { importImages } from "#core/transfer/import.ts";
 import { type LocalParts, withLease } from "#core/transfer/local.ts";
+import { pullImage } from "#core/transfer/pull.ts";
+import { pushImage } from "#core/transfer/push.ts";
 import { storeImages } from "#core/transfer/store-object.ts";
 import type {
   StoreObject,
@@ -29,6 +31,12 @@ export class LocalTransferrer implements Transferrer {
     const leased = (run: (ctx: Context) => Promise<void>): Promise<void> => {
       return withLease(ctx, parts.leases, run);
     };
+    if (source.kind === "registry" && destination.kind === "store") {
+      return leased((held) => pullImage(held, parts, source, destination, options));
+    }
+    if (source.kind === "store" && destination.kind === "registry") {
+      return pushImage(ctx, parts, source, destination, options);
+    }
     if (source.kind === "import" && destination.kind === "store") {
       return leased((held) => importImages(held, parts, source, destination, options));
     }

@@ -1,7 +1,8 @@
 import type { ContentStore } from "#core/content/content.ts";
 import type { ImageStore } from "#core/images/images.ts";
 import type { LeaseManager } from "#core/leases/leases.ts";
-import type { UnpackRequest } from "#core/transfer/transfer.ts";
+import type { Resolver } from "#core/remotes/remotes.ts";
+import type { RegistryObject, UnpackRequest } from "#core/transfer/transfer.ts";
 import type { Limiter, UnpackTarget } from "#core/unpack/unpack.ts";
 import type { Context } from "#pkg/context.ts";
 import type { KeyedMutex } from "#pkg/keyed-mutex.ts";
@@ -19,6 +20,10 @@ export interface LocalParts {
   readonly locks: KeyedMutex;
   /** Undefined: layers of an image are unpacked one after the other. */
   readonly unpackLimiter: Limiter | undefined;
+  /** How many pieces of content are pushed at once, by all pushes. */
+  readonly uploadLimiter: Limiter;
+  /** Throws `invalid-argument` for what it cannot make sense of. */
+  readonly openResolver: (registry: RegistryObject) => Resolver;
 }
 
 const leaseLifeNanos = 24n * 3_600_000_000_000n;

@@ -1,10 +1,14 @@
 import * as v from "valibot";
 import { DownloadLimit } from "#core/remotes/download-limit.ts";
+import { proxyFromEnvironment } from "#core/remotes/proxy-environment.ts";
+import { Transports } from "#core/remotes/transports.ts";
 import { LocalTransferrer } from "#core/transfer/local-transferrer.ts";
+import type { Transferrer } from "#core/transfer/transfer.ts";
 import { KeyedMutex } from "#pkg/keyed-mutex.ts";
 import { pluginConfig } from "#pkg/plugin/config.ts";
-import { definePlugin } from "#pkg/plugin/plugin.ts";
+import { definePlugin, type Plugin } from "#pkg/plugin/plugin.ts";
 import { all, one } from "#pkg/plugin/requirement.ts";
+import { resolverOpener } from "#plugins/transfer/open-resolver.ts";
 import {
   defaultSnapshotter,
   type UnpackConfig,
@@ -17,6 +21,9 @@ import {
   SnapshotPlugin,
   TransferPlugin,
 } from "#plugins/types.ts";
+
+/** Where the configuration sets no limit. */
+const uploadsMax = 32;
 
 const text = v.optional(v.string(), "");
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
@@ -42,40 +49,63 @@ const schema = v.object({
   ),
 });
 
-export const localTransfer = definePlugin({
-  type: TransferPlugin,
-  id: "local",
-  requires: {
-    leases: one(LeasePlugin),
-    metadata: one(MetadataPlugin),
-    differs: all(DiffPlugin),
-    snapshotters: all(SnapshotPlugin),
-  },
-  config: pluginConfig(schema, {
-    max_concurrent_downloads: 3,
-    concurrent_layer_fetch_buffer: 0,
-    max_concurrent_uploaded_layers: 3,
-    check_platform_supported: false,
-    config_path: "",
-    max_concurrent_unpacks: 1,
-  }),
-  async init({ needs, config, plugins }) {
-    const { metadata, leases, differs } = needs;
-    const unpacks = config.max_concurrent_unpacks;
-    return new LocalTransferrer({
-      content: metadata.content,
-      images: metadata.images,
-      leases,
-      unpackTargets: unpackTargets({
-        configs: config.unpack_config,
-        isStrict: config.check_platform_supported,
-        snapshotters: metadata.snapshotters,
-        differs,
-        plugins,
-      }),
-      defaultSnapshotter,
-      locks: new KeyedMutex(),
-      unpackLimiter: unpacks > 1 ? new DownloadLimit(unpacks) : undefined,
-    });
-  },
+export interface TransferHost {
+  /** Proxies and the file of trusted certificates are taken from it, as Go's programs do. */
+  readonly env: Readonly<Record<string, string>>;
+}
+
+const requires = {
+  leases: one(LeasePlugin),
+  metadata: one(MetadataPlugin),
+  differs: all(DiffPlugin),
+  snapshotters: all(SnapshotPlugin),
+};
+
+const config = pluginConfig(schema, {
+  max_concurrent_downloads: 3,
+  concurrent_layer_fetch_buffer: 0,
+  max_concurrent_uploaded_layers: 3,
+  check_platform_supported: false,
+  config_path: "",
+  max_concurrent_unpacks: 1,
 });
+
+type Config = v.InferOutput<typeof schema>;
+
+export function localTransfer({ env }: TransferHost): Plugin<Transferrer, typeof requires, Config> {
+  return definePlugin({
+    type: TransferPlugin,
+    id: "local",
+    requires,
+    config,
+    async init({ needs, config: given, plugins, resources }) {
+      const { metadata, leases, differs } = needs;
+      const unpacks = given.max_concurrent_unpacks;
+      const uploads = given.max_concurrent_uploaded_layers;
+      const transports = resources.use(
+        new Transports({ proxyFor: proxyFromEnvironment(env), systemCaFile: env["SSL_CERT_FILE"] }),
+      );
+      return new LocalTransferrer({
+        content: metadata.content,
+        images: metadata.images,
+        leases,
+        unpackTargets: unpackTargets({
+          configs: given.unpack_config,
+          isStrict: given.check_platform_supported,
+          snapshotters: metadata.snapshotters,
+          differs,
+          plugins,
+        }),
+        defaultSnapshotter,
+        locks: new KeyedMutex(),
+        unpackLimiter: unpacks > 1 ? new DownloadLimit(unpacks) : undefined,
+        uploadLimiter: new DownloadLimit(uploads > 0 ? uploads : uploadsMax),
+        openResolver: resolverOpener(transports, {
+          configPath: given.config_path,
+          downloadsMax: given.max_concurrent_downloads,
+          rangeBytes: given.concurrent_layer_fetch_buffer,
+        }),
+      });
+    },
+  });
+}

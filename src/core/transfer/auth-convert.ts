@@ -1,0 +1,58 @@
+import {
+  AuthRequestSchema,
+  AuthResponseSchema,
+  AuthType,
+} from "#api/types/transfer/registry_pb.ts";
+import {
+  type Credentials,
+  type CredentialSource,
+  credentialsFrom,
+} from "#core/remotes/credentials.ts";
+import { fromAny, toAny } from "#core/streaming/convert.ts";
+import type { Stream } from "#core/streaming/streaming.ts";
+import type { Any } from "#pkg/any.ts";
+import type { Context } from "#pkg/context.ts";
+import { unavailable, wrap } from "#pkg/errors.ts";
+import { KeyedMutex } from "#pkg/keyed-mutex.ts";
+
+/** Somebody may have to type them. */
+const answerTimeoutMs = 5 * 60_000;
+
+/** Asks the client at the other end of a stream, one question at a time: answers do not say what they are for. */
+export function streamCredentials(stream: Stream, reference: string): CredentialSource {
+  const turns = new KeyedMutex();
+  return credentialsFrom("the client", async (ctx, host) => {
+    const bounded = ctx.withTimeout(answerTimeoutMs);
+    using _turn = await turns.acquire("", bounded.signal);
+    try {
+      return await ask(bounded, stream, { host, reference });
+    } catch (error) {
+      throw wrap(`ask the client for credentials of ${host}`, error);
+    }
+  });
+}
+
+async function ask(
+  ctx: Context,
+  stream: Stream,
+  question: { readonly host: string; readonly reference: string },
+): Promise<Credentials | undefined> {
+  await stream.send(ctx, toAny(AuthRequestSchema, question));
+  const answer = await stream.receive(ctx);
+  if (!answer) throw unavailable("the client answers no more");
+  return credentialsOf(answer);
+}
+
+export function credentialsOf(answer: Any): Credentials | undefined {
+  const { authType, username, secret } = fromAny(answer, AuthResponseSchema);
+  switch (authType) {
+    case AuthType.CREDENTIALS:
+      return username === "" && secret === "" ? undefined : { username, secret };
+    case AuthType.REFRESH:
+      return secret === "" ? undefined : { username: "", secret };
+    case AuthType.HEADER:
+      return secret === "" ? undefined : { username: "", secret: "", header: secret };
+    default:
+      return undefined;
+  }
+}

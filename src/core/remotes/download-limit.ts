@@ -1,0 +1,47 @@
+import type { Context } from "#pkg/context.ts";
+import { settledOrAborted } from "#pkg/until.ts";
+
+/** At most so many downloads at once, whoever asks; first come first served. */
+export class DownloadLimit {
+  #free: number;
+  readonly #waiting = new Set<() => void>();
+
+  constructor(downloadsMax: number) {
+    this.#free = downloadsMax;
+  }
+
+  /** Holds one until it is disposed. Rejects when `ctx` ends before there is one. */
+  async acquire(ctx: Context): Promise<Disposable> {
+    ctx.throwIfEnded();
+    if (this.#free > 0) {
+      this.#free -= 1;
+    } else {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#waiting.add(resolve);
+      try {
+        await settledOrAborted(promise, ctx);
+      } catch (error) {
+        // Its turn may have come in the same moment.
+        if (!this.#waiting.delete(resolve)) this.#release();
+        throw error;
+      }
+    }
+    let isHeld = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (isHeld) this.#release();
+        isHeld = false;
+      },
+    };
+  }
+
+  #release(): void {
+    const [next] = this.#waiting;
+    if (next === undefined) {
+      this.#free += 1;
+    } else {
+      this.#waiting.delete(next);
+      next();
+    }
+  }
+}

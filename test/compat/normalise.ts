@@ -20,7 +20,7 @@ const patterns: readonly (readonly [RegExp, string])[] = [
   [/\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?( ?(Z|[+-]\d\d:?\d\d))?( UTC)?/g, "TIME"],
   [/\b(Less than a|\d+|About a|About an) (second|minute|hour)s?\b/g, "AGE"],
   // ctr's picture of a pull races with the end of the pull.
-  [/^time="TIME" level=error msg="failed to get content info" error="context canceled"\n/gm, ""],
+  [/^time="TIME" level=error msg="[a-z ]+" error="context canceled"\n/gm, ""],
   [/^elapsed: .*$/gm, "elapsed: DURATION total: SIZE (SPEED)"],
   [/^done: [\d.]+[mµ]?s/gm, "done: DURATION"],
   [/("pid":|"Pid": ?)\d+/g, "$1PID"],

@@ -1,3 +1,5 @@
+import type { ChildProcess } from "node:child_process";
+import { subscribe } from "node:diagnostics_channel";
 import { readFileSync, readdirSync } from "node:fs";
 import koffi from "koffi";
 import { isErrno } from "#pkg/errors.ts";
@@ -36,17 +38,31 @@ export function adoptOrphans(): void {
   started = true;
   if (prctl(PR_SET_CHILD_SUBREAPER, 1) !== 0) throw new Error("prctl: subreaper refused");
   closeRange(3, 0xffffffff, CLOSE_RANGE_CLOEXEC);
-  let seenBefore = new Set<number>();
-  // Node reaps its own children each time round its loop, so a zombie seen at two ticks is nobody's. Waiting for any
-  // sooner would take the exit of a child that Node knows, and its exit event would never come. On a busy machine two
-  // timers may fire without a look at signals in between; an immediate comes after one.
+  subscribe("child_process", (message) => {
+    // -- what this channel carries
+    const { process: child } = message as { process: ChildProcess };
+    ours.add(child);
+    child.once("exit", () => ours.delete(child));
+  });
+  reapLater(new Set());
+}
+
+/** Children whose exit Node is going to take and tell. */
+const ours = new Set<ChildProcess>();
+
+/**
+ * Waiting for a child that Node knows would take its exit, and the exit event would never come. A zombie that is not of
+ * Node's own making may still be somebody's who waits by number, on SIGCHLD: such a one has gone once the event loop has
+ * polled. An immediate runs right after that, whereas two timers may run without a poll in between.
+ */
+function reapLater(seenBefore: ReadonlySet<number>): void {
   const tick = (): void => {
-    const zombies = zombieChildren();
+    const known = new Set([...ours].map((child) => child.pid));
+    const zombies = zombieChildren().filter((pid) => !known.has(pid));
     for (const pid of zombies) if (seenBefore.has(pid)) waitpid(pid, [0], WNOHANG);
-    seenBefore = new Set(zombies);
-    setImmediate(() => setTimeout(tick, 50).unref()).unref();
+    reapLater(new Set(zombies));
   };
-  setTimeout(tick, 50).unref();
+  setTimeout(() => setImmediate(tick).unref(), 50).unref();
 }
 
 function zombieChildren(): number[] {

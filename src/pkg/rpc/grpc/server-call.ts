@@ -3,6 +3,7 @@ import type { DescMessage, MessageInitShape, MessageShape } from "@bufbuild/prot
 import { Context } from "#pkg/context.ts";
 import { CodedError, codeOf, messageOf } from "#pkg/errors.ts";
 import type { Logger } from "#pkg/log.ts";
+import type { CallObserver, ObservedCall } from "#pkg/rpc/call-observer.ts";
 import { CallScope } from "#pkg/rpc/call-scope.ts";
 import { decodeMessage, encodeMessage, type Route, type Routes } from "#pkg/rpc/routes.ts";
 import { type Status, statusOf } from "#pkg/rpc/status.ts";
@@ -15,6 +16,7 @@ const NAMESPACE_HEADER = "containerd-namespace";
 const LEASE_HEADER = "containerd-lease";
 const CONTENT_TYPE = "application/grpc";
 const OK: Status = { code: 0, message: "", details: [] };
+const CANCELED = 1;
 /** RST_STREAM's code for a stream whose answer is complete although its request is not. */
 const NO_ERROR = 0;
 const LINGER_MS = 5_000;
@@ -24,6 +26,7 @@ export interface ServerCallOptions {
   readonly logger: Logger;
   readonly receiveBytesMax: number;
   readonly sendBytesMax: number;
+  readonly observer?: CallObserver | undefined;
 }
 
 /** A request that HTTP itself refuses; anything else is answered with HTTP 200 and a gRPC status. */
@@ -47,18 +50,24 @@ export async function serveCall(
   stream.on("error", () => {});
   const answer = new Answer(stream);
   let scope: CallScope | undefined;
+  let observed: ObservedCall | undefined;
+  let failure: Status | undefined;
   try {
     assertRequest(headers);
     const route = findRoute(options.routes, headers[":path"] ?? "");
     scope = openScope(headers, rawHeaders, options.logger);
     watch(stream, scope, answer);
-    await runHandler(stream, headers, { answer, route, scope, options });
+    observed = options.observer?.begin(route.method);
+    await runHandler(stream, headers, { answer, route, scope, options, observed });
   } catch (error) {
     if (codeOf(error) === "unknown") {
       options.logger.error("grpc call failed", { method: headers[":path"], error });
     }
-    answer.finish(statusOf(error), error instanceof HttpRefusal ? error.httpStatus : 200);
+    failure = statusOf(error);
+    answer.finish(failure, error instanceof HttpRefusal ? error.httpStatus : 200);
   } finally {
+    // A client that has left gets no status; neither is its call a success.
+    observed?.ended((answer.status ?? failure)?.code ?? CANCELED);
     scope?.end();
     discardRest(stream);
   }
@@ -71,6 +80,11 @@ class Answer {
 
   constructor(stream: ServerHttp2Stream) {
     this.#stream = stream;
+  }
+
+  /** What the client was told. */
+  get status(): Status | undefined {
+    return this.#status;
   }
 
   get isFinished(): boolean {
@@ -199,12 +213,13 @@ interface Parts {
   readonly route: Route;
   readonly scope: CallScope;
   readonly options: ServerCallOptions;
+  readonly observed: ObservedCall | undefined;
 }
 
 async function runHandler(
   stream: ServerHttp2Stream,
   headers: IncomingHttpHeaders,
-  { answer, route, scope, options }: Parts,
+  { answer, route, scope, options, observed }: Parts,
 ): Promise<void> {
   const { method } = route;
   const handler = route.handler as (ctx: Context, input: unknown) => unknown; // -- as `serve` took it
@@ -217,17 +232,21 @@ async function runHandler(
   const input =
     kind === "unary" || kind === "server_streaming"
       ? await readOnly(method.input, reader, ctx)
-      : messages(method.input, reader, ctx);
+      : messages(method.input, { reader, ctx, observed });
+  if (kind === "unary" || kind === "server_streaming") observed?.received();
   ctx.throwIfEnded();
   const output = handler(ctx, input);
   if (kind === "unary" || kind === "client_streaming") {
     const response = (await output) as MessageInitShape<DescMessage>; // -- typed by `serve`
     void answer.send(encodeMessage(method.output, response), options.sendBytesMax);
+    observed?.sent();
   } else {
     const responses = output as AsyncIterable<MessageInitShape<DescMessage>>; // -- typed by `serve`
     for await (const response of responses) {
       if (answer.isFinished) return;
-      await answer.send(encodeMessage(method.output, response), options.sendBytesMax);
+      const sent = answer.send(encodeMessage(method.output, response), options.sendBytesMax);
+      observed?.sent();
+      await sent;
     }
   }
   answer.finish(OK);
@@ -254,10 +273,15 @@ async function readOnly<D extends DescMessage>(
   return parse(desc, message);
 }
 
+interface MessageSource {
+  readonly reader: MessageReader;
+  readonly ctx: Context;
+  readonly observed: ObservedCall | undefined;
+}
+
 async function* messages<D extends DescMessage>(
   desc: D,
-  reader: MessageReader,
-  ctx: Context,
+  { reader, ctx, observed }: MessageSource,
 ): AsyncGenerator<MessageShape<D>> {
   for (;;) {
     const message = await reader.next();
@@ -265,6 +289,7 @@ async function* messages<D extends DescMessage>(
       ctx.throwIfEnded();
       return;
     }
+    observed?.received();
     yield parse(desc, message);
   }
 }

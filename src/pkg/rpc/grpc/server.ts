@@ -10,6 +10,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { type Logger, silentLogger } from "#pkg/log.ts";
 import { Routes } from "#pkg/rpc/routes.ts";
+import type { CallObserver } from "#pkg/rpc/call-observer.ts";
 import type { Service } from "#pkg/rpc/service.ts";
 import { listenUnix, type UnixSocketOptions } from "#pkg/rpc/unix-socket.ts";
 import { admit, turnAway } from "./authority-gate.ts";
@@ -26,6 +27,7 @@ export interface GrpcServerOptions {
   readonly receiveBytesMax?: number;
   /** `max_send_message_size` of the configuration. */
   readonly sendBytesMax?: number;
+  readonly observer?: CallObserver | undefined;
 }
 
 /**
@@ -52,6 +54,7 @@ export class GrpcServer implements AsyncDisposable {
       logger: options.logger ?? silentLogger,
       receiveBytesMax: options.receiveBytesMax ?? MESSAGE_BYTES_MAX,
       sendBytesMax: options.sendBytesMax ?? MESSAGE_BYTES_MAX,
+      observer: options.observer,
     };
     this.#http2 = createHttp2Server(http2Options);
     this.#http2.on("session", (session) => this.#onSession(session));

@@ -5,6 +5,8 @@ import type { Collector } from "#core/gc/gc.ts";
 import type { Deprecations } from "#core/introspection/deprecations.ts";
 import type { LeaseManager } from "#core/leases/leases.ts";
 import type { Metadata } from "#core/metadata/metadata.ts";
+import type { CallMetrics } from "#core/metrics/call-metrics.ts";
+import type { MetricSource } from "#core/metrics/metrics.ts";
 import type { TaskRuntime } from "#core/runtime/runtime.ts";
 import type { ShimManager } from "#core/runtime/shim-manager.ts";
 import type { Snapshotter } from "#core/snapshots/snapshots.ts";
@@ -46,3 +48,9 @@ export const WarningPlugin: PluginType<Deprecations> = pluginType("io.containerd
 export const ContainerMonitorPlugin: PluginType<AsyncDisposable> = pluginType(
   "io.containerd.monitor.container.v1",
 );
+/** Tells what tasks use. */
+export const TaskMonitorPlugin: PluginType<MetricSource> = pluginType(
+  "io.containerd.monitor.task.v1",
+);
+/** Counts calls. */
+export const MetricsPlugin: PluginType<CallMetrics> = pluginType("io.containerd.metrics.v1");

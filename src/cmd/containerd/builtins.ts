@@ -7,8 +7,10 @@ import { gcScheduler } from "#plugins/gc/plugin.ts";
 import { leaseManager } from "#plugins/lease/plugin.ts";
 import { boltMetadata } from "#plugins/metadata/plugin.ts";
 import { shimManager, taskRuntime } from "#plugins/runtime/plugin.ts";
+import { daemonMetrics, grpcPrometheus } from "#plugins/metrics/plugin.ts";
+import { cgroupMonitor } from "#plugins/monitor/cgroups/plugin.ts";
 import { restartMonitor } from "#plugins/monitor/restart/plugin.ts";
-import { grpcServer, ttrpcServer } from "#plugins/server/plugin.ts";
+import { grpcServer, metricsServer, ttrpcServer } from "#plugins/server/plugin.ts";
 import { containersGrpc, containersService } from "#plugins/services/containers/plugin.ts";
 import { contentGrpc, contentService } from "#plugins/services/content/plugin.ts";
 import { diffGrpc, diffService } from "#plugins/services/diff/plugin.ts";
@@ -31,13 +33,14 @@ import { localTransfer } from "#plugins/transfer/plugin.ts";
 
 /** Every plugin of the daemon. The order counts only among those that do not require each other. */
 export function builtins(host: Host): readonly AnyPlugin[] {
+  const metrics = daemonMetrics(host);
   return [
     localContent,
     exchange,
     native,
     overlayfs,
     boltMetadata,
-    gcScheduler,
+    gcScheduler(metrics),
     leaseManager,
     walking,
     streaming,
@@ -52,6 +55,7 @@ export function builtins(host: Host): readonly AnyPlugin[] {
     taskRuntime,
     tasksService,
     restartMonitor,
+    cgroupMonitor(metrics),
     tasksGrpc,
     containersGrpc,
     contentGrpc,
@@ -68,6 +72,8 @@ export function builtins(host: Host): readonly AnyPlugin[] {
     healthcheck,
     introspectionGrpc,
     version(host),
+    grpcPrometheus(metrics),
+    metricsServer(metrics),
     grpcServer,
     ttrpcServer(host),
   ];

@@ -2,6 +2,7 @@ import type { Context } from "#pkg/context.ts";
 import { wrap } from "#pkg/errors.ts";
 import type { Logger } from "#pkg/log.ts";
 import { GrpcServer } from "#pkg/rpc/grpc/server.ts";
+import type { CallObserver } from "#pkg/rpc/call-observer.ts";
 import type { Service } from "#pkg/rpc/service.ts";
 import type { Server } from "#plugins/server/server.ts";
 import { assertUnserved, makeSocketDir, socketMode } from "#plugins/server/socket.ts";
@@ -17,6 +18,7 @@ export interface GrpcListenerOptions {
   readonly receiveBytesMax: number;
   readonly sendBytesMax: number;
   readonly services: readonly Service[];
+  readonly observer?: CallObserver | undefined;
   readonly logger: Logger;
 }
 
@@ -26,10 +28,11 @@ export class GrpcListener implements Server {
   readonly #options: GrpcListenerOptions;
 
   constructor(options: GrpcListenerOptions) {
-    const { services, logger, receiveBytesMax, sendBytesMax } = options;
+    const { services, observer, logger, receiveBytesMax, sendBytesMax } = options;
     this.#options = options;
     this.#server = new GrpcServer({
       services,
+      observer,
       logger,
       ...(receiveBytesMax > 0 && { receiveBytesMax }),
       ...(sendBytesMax > 0 && { sendBytesMax }),

@@ -1,8 +1,9 @@
 import * as v from "valibot";
+import type { MetricRegistry } from "#core/metrics/registry.ts";
 import { invalidArgument } from "#pkg/errors.ts";
 import { pluginConfig } from "#pkg/plugin/config.ts";
 import { definePlugin, SkipPlugin } from "#pkg/plugin/plugin.ts";
-import { all } from "#pkg/plugin/requirement.ts";
+import { all, optional } from "#pkg/plugin/requirement.ts";
 import type { Syscalls } from "#pkg/sys/syscall.ts";
 import {
   defaultAddress,
@@ -13,14 +14,15 @@ import {
   ttrpcSuffix,
 } from "#plugins/server/config.ts";
 import { GrpcListener } from "#plugins/server/grpc.ts";
+import { MetricsListener } from "#plugins/server/metrics.ts";
 import { TtrpcListener } from "#plugins/server/ttrpc.ts";
 import { ttrpcServicesOf } from "#plugins/server/ttrpc-service.ts";
-import { GrpcPlugin, ServerPlugin, TtrpcPlugin } from "#plugins/types.ts";
+import { GrpcPlugin, MetricsPlugin, ServerPlugin, TtrpcPlugin } from "#plugins/types.ts";
 
 export const grpcServer = definePlugin({
   type: ServerPlugin,
   id: "grpc",
-  requires: { services: all(GrpcPlugin) },
+  requires: { services: all(GrpcPlugin), calls: optional(MetricsPlugin, "grpc-prometheus") },
   config: pluginConfig(v.object({ ...socketSchema, ...messageSchema }), {
     address: defaultAddress,
     ...socketOwner,
@@ -36,6 +38,7 @@ export const grpcServer = definePlugin({
       receiveBytesMax: config.max_recv_message_size,
       sendBytesMax: config.max_send_message_size,
       services: [...needs.services.values()],
+      observer: needs.calls,
       logger: ctx.logger,
     });
   },
@@ -59,6 +62,19 @@ export function ttrpcServer({ sys }: TtrpcHost) {
       const services = [...needs.ttrpc.values(), ...ttrpcServicesOf(needs.grpc.values())];
       if (services.length === 0) throw new SkipPlugin("no ttrpc services configured");
       return new TtrpcListener({ ...config, services, logger: ctx.logger, sys });
+    },
+  });
+}
+
+export function metricsServer(registry: MetricRegistry) {
+  return definePlugin({
+    type: ServerPlugin,
+    id: "metrics",
+    requires: {},
+    config: pluginConfig(v.object({ address: v.string() }), { address: "" }),
+    async init({ config }) {
+      if (config.address === "") throw new SkipPlugin("");
+      return new MetricsListener(config.address, registry);
     },
   });
 }

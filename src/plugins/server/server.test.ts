@@ -158,7 +158,12 @@ test("introspection shows every plugin, with what became of it", async () => {
       ["io.containerd.grpc.v1", "version", [], undefined],
       ["io.containerd.snapshotter.v1", "zfs", [], 2],
       ["io.containerd.grpc.v1", "broken", [], 14],
-      ["io.containerd.server.v1", "grpc", ["io.containerd.grpc.v1"], undefined],
+      [
+        "io.containerd.server.v1",
+        "grpc",
+        ["io.containerd.grpc.v1", "io.containerd.metrics.v1"],
+        undefined,
+      ],
       [
         "io.containerd.server.v1",
         "ttrpc",

@@ -1,4 +1,5 @@
-import { basename } from "node:path";
+import { basename, join } from "node:path";
+import { resolveDirectly } from "#pkg/direct-imports.ts";
 import { CodedError, messageOf } from "#pkg/errors.ts";
 import { type Flags, parseFlags } from "./flags.ts";
 import { stderrLogger } from "./log.ts";
@@ -54,6 +55,7 @@ function assertTask(flags: Flags): void {
   }
 }
 
+resolveDirectly(join(import.meta.dirname, "../../.."));
 try {
   await main();
 } catch (error) {

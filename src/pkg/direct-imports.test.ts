@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { resolveDirectly } from "#pkg/direct-imports.ts";
 
 const project = join(import.meta.dirname, "../..");
-const specifiers = ["#pkg/errors.ts", "#api/types/mount_pb.ts", "#cmd/containerd/main.ts"];
+const specifiers = ["#pkg/errors.ts", "#api/types/mount_pb.ts", "./errors.ts", "#test/run.ts"];
 
 test("a direct import is the same module that Node finds", async () => {
   const before = specifiers.map((specifier) => import.meta.resolve(specifier));

@@ -3,7 +3,7 @@ import { registerHooks } from "node:module";
 import { pathToFileURL } from "node:url";
 
 /**
- * Makes Node find the project's own `#` imports by the map in package.json alone.
+ * Makes Node find the project's own modules by their names and the map in package.json alone.
  *
  * Left to itself it looks for a package.json in each folder above each importing file and for the
  * type of each file found: a seventh of what a command does until it is at work. For mains, before
@@ -12,6 +12,7 @@ import { pathToFileURL } from "node:url";
  */
 export function resolveDirectly(projectDir: string): Disposable {
   const base = pathToFileURL(`${projectDir}/`).href;
+  const sources = `${base}src/`;
   const folders = new Map<string, string>();
   // -- the project's own file; anything else in it than `#name/*: ./folder/*` is passed over
   const { imports } = JSON.parse(readFileSync(`${projectDir}/package.json`, "utf8")) as {
@@ -21,17 +22,19 @@ export function resolveDirectly(projectDir: string): Disposable {
     if (!name.endsWith("/*") || !target.startsWith("./") || !target.endsWith("/*")) continue;
     folders.set(name.slice(0, -1), base + target.slice("./".length, -1));
   }
+  const find = (specifier: string, parent: string | undefined): string | undefined => {
+    if (specifier.startsWith("./")) {
+      return parent?.startsWith(sources) ? new URL(specifier, parent).href : undefined;
+    }
+    const slash = specifier.indexOf("/") + 1;
+    const folder = folders.get(specifier.slice(0, slash));
+    return folder === undefined ? undefined : folder + specifier.slice(slash);
+  };
   const hooks = registerHooks({
     resolve(specifier, context, next) {
-      if (!specifier.startsWith("#") || !specifier.endsWith(".ts")) return next(specifier, context);
-      const slash = specifier.indexOf("/") + 1;
-      const folder = folders.get(specifier.slice(0, slash));
-      if (folder === undefined) return next(specifier, context);
-      return {
-        url: folder + specifier.slice(slash),
-        format: "module-typescript",
-        shortCircuit: true,
-      };
+      const url = specifier.endsWith(".ts") ? find(specifier, context.parentURL) : undefined;
+      if (url === undefined) return next(specifier, context);
+      return { url, format: "module-typescript", shortCircuit: true };
     },
   });
   return { [Symbol.dispose]: () => hooks.deregister() };

@@ -10,7 +10,7 @@ import {
   type PushSource,
 } from "#core/remotes/remotes.ts";
 import { pushScope, type Repository } from "#core/remotes/repository.ts";
-import { forbiddenBody } from "#core/remotes/resolve.ts";
+import { refusalBody } from "#core/remotes/resolve.ts";
 import { statusError, unexpectedStatus } from "#core/remotes/unexpected-status.ts";
 import { uploadBlob } from "#core/remotes/upload.ts";
 import type { Context } from "#pkg/context.ts";
@@ -94,9 +94,10 @@ export class RegistryPusher implements Pusher {
       await response.discard();
       return path[1] === digest || response.header("docker-content-digest") === digest;
     }
-    if (response.status === 403 && method === "HEAD") {
+    if ([400, 403].includes(response.status) && method === "HEAD") {
       await response.discard();
-      throw statusError("HEAD", response, await forbiddenBody(() => ask("GET", false)));
+      const body = await refusalBody(response.status, () => ask("GET", false));
+      throw statusError("HEAD", response, body);
     }
     if (response.status !== 404) throw await unexpectedStatus(method, response);
     await response.discard();

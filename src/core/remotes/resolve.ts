@@ -113,22 +113,22 @@ async function refusal(
     await response.discard();
     return { failure: { error: notFound(resolving.ref), progress: progress.absent } };
   }
-  const error =
-    response.status === 403 && method === "HEAD"
-      ? await explainForbidden(resolving, host, response, attempt)
-      : await unexpectedStatus(method, response);
+  const isBare = method === "HEAD" && [400, 403].includes(response.status);
+  const error = isBare
+    ? await explainBare(resolving, host, response, attempt)
+    : await unexpectedStatus(method, response);
   return { failure: { error: describe(error), progress: progress.refused } };
 }
 
 /** HEAD has no body, and only a body says why. */
-async function explainForbidden(
+async function explainBare(
   resolving: Resolving,
   host: RegistryHost,
   response: HttpResponse,
   attempt: Attempt,
 ): Promise<CodedError> {
   await response.discard();
-  const body = await forbiddenBody(() =>
+  const body = await refusalBody(response.status, () =>
     ask(resolving, host, { ...attempt, method: "GET", isLastHost: false }),
   );
   resolving.ctx.throwIfEnded();
@@ -136,10 +136,10 @@ async function explainForbidden(
 }
 
 /** The body of a GET that is refused like the HEAD before it; empty for any other answer. */
-export async function forbiddenBody(get: () => Promise<HostAnswer>): Promise<string> {
+export async function refusalBody(status: number, get: () => Promise<HostAnswer>): Promise<string> {
   try {
     const { response } = await get();
-    if (response.status === 403) return await readErrorBody(response);
+    if (response.status === status) return await readErrorBody(response);
     await response.discard();
   } catch {
     return ""; // -- the refusal itself is told in any case

@@ -4,7 +4,7 @@ import { delimiter, dirname, join, resolve } from "node:path";
 
 const project = resolve(import.meta.dirname, "..");
 const modules = join(project, "node_modules");
-const targets = ["src", "test", "tools"];
+const targets = ["src", "test", "tools", "bench"];
 const checks: readonly (readonly [name: string, file: string, ...args: string[]])[] = [
   ["typecheck", `${modules}/typescript/bin/tsc`, "-p", "."],
   ["lint", `${modules}/oxlint/bin/oxlint`, "--type-aware", "--deny-warnings", ...targets],

@@ -94,7 +94,7 @@ export const documentLinks: Rule = (tree) =>
     const links = [...line.matchAll(/\]\((?!https?:|mailto:|#)([^)#\s]+)/g)].map(([, link]) =>
       join(folder, link ?? ""),
     );
-    const paths = [...line.matchAll(/`((?:src|test|tools|docs|bin)\/[\w./-]+\.\w+)`/g)];
+    const paths = [...line.matchAll(/`((?:src|test|tools|docs|bin|bench)\/[\w./-]+\.\w+)`/g)];
     const named = [...links, ...paths.map(([, named]) => named ?? "")];
     const broken = named.find((target) => !exists(tree, target));
     return broken && `${broken} does not exist`;

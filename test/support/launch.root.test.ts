@@ -14,7 +14,8 @@ async function layOut(room: Room, { pinned }: { pinned: boolean }): Promise<stri
   await mkdir(join(root, "src/cmd/containerd-shim-runc-v2"), { recursive: true });
   await cp(join(project, "bin"), join(root, "bin"), { recursive: true });
   const main = `console.log(JSON.stringify({
-    limit: process.env.CONTAINERD_NOFILE_SOFT, args: process.argv.slice(2), node: process.execPath, path: process.env.PATH }));`;
+    limit: process.env.CONTAINERD_NOFILE_SOFT, args: process.argv.slice(2),
+    node: process.execPath, path: process.env.PATH }));`;
   for (const name of ["containerd", "containerd-shim-runc-v2"]) {
     await writeFile(join(root, "src/cmd", name, "main.ts"), main);
   }

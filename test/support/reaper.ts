@@ -51,9 +51,9 @@ export function adoptOrphans(): void {
 const ours = new Set<ChildProcess>();
 
 /**
- * Waiting for a child that Node knows would take its exit, and the exit event would never come. A zombie that is not of
- * Node's own making may still be somebody's who waits by number, on SIGCHLD: such a one has gone once the event loop has
- * polled. An immediate runs right after that, whereas two timers may run without a poll in between.
+ * Waiting for a child that Node knows would take its exit, and the exit event would never come. A zombie that is not
+ * of Node's own making may still be somebody's who waits by number, on SIGCHLD: such a one has gone once the event loop
+ * has polled. An immediate runs right after that, whereas two timers may run without a poll in between.
  */
 function reapLater(seenBefore: ReadonlySet<number>): void {
   const tick = (): void => {

@@ -8,6 +8,7 @@ import { type Cgroup, cgroupOf } from "./cgroup.ts";
 import { ContainerExecs } from "./container-execs.ts";
 import { writeExitRecord } from "./exit-record.ts";
 import { parseLossless } from "./lossless-json.ts";
+import { OomWatch } from "./oom-watch.ts";
 import { readPipes, readProcStat } from "./proc.ts";
 import { drain, type ProcessIo, settlesWithin } from "./process-io.ts";
 import { type Exit, type ProcessState, pidOf } from "./process-state.ts";
@@ -56,6 +57,7 @@ export class Container {
   /** True as soon as the kernel has reported the exit, before the state says so. */
   #hasEnded = false;
   #cgroup: Cgroup | undefined;
+  #oom: OomWatch | undefined;
   #phase: TaskRecord["phase"] = "created";
   #saving: Promise<void> = Promise.resolve();
   #isDeleted = false;
@@ -208,7 +210,7 @@ export class Container {
   async created(pid: number, mark: number, io: ProcessIo): Promise<void> {
     this.init.created(pid);
     this.init.io = io;
-    this.#cgroup = cgroupOf(pid);
+    this.#accountTo(cgroupOf(pid));
     watchProcess(this.#services, pid, mark, (exit) => this.init.reportExit(exit));
     await this.#save();
   }
@@ -217,7 +219,7 @@ export class Container {
   takeOver(pid: number, phase: "created" | "running" | "paused", io: ProcessIo): void {
     this.#phase = phase;
     this.init.created(pid);
-    this.#cgroup = cgroupOf(pid);
+    this.#accountTo(cgroupOf(pid));
     this.init.io = io;
     if (phase === "created") return;
     this.init.apply({ type: "started", pid });
@@ -247,6 +249,14 @@ export class Container {
     };
   }
 
+  #accountTo(cgroup: Cgroup | undefined): void {
+    this.#cgroup = cgroup;
+    if (cgroup === undefined) return;
+    const { logger, publish } = this.#services;
+    const onOom = (): void => publish({ topic: "/tasks/oom", containerId: this.id });
+    this.#oom = new OomWatch(cgroup, { logger, onOom });
+  }
+
   /** Ends a container that was never started; its exit is told before the deletion. */
   async #endUnstarted(): Promise<void> {
     await this.runtime.delete(this.id, "force");
@@ -258,6 +268,9 @@ export class Container {
 
   async #exited(exit: Exit): Promise<void> {
     const { logger, publish } = this.#services;
+    // Told before the exit that it explains.
+    this.#oom?.check();
+    this.#oom?.[Symbol.dispose]();
     if (!this.#config.hasOwnPidNamespace) await this.#killAll();
     await this.execs.closeAndWait();
     try {

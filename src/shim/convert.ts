@@ -12,6 +12,7 @@ import {
   TaskExecAddedSchema,
   TaskExecStartedSchema,
   TaskExitSchema,
+  TaskOOMSchema,
   TaskPausedSchema,
   TaskResumedSchema,
   TaskStartSchema,
@@ -114,6 +115,8 @@ function pack(event: TaskEvent): AnyMessage {
       const init = { containerId, execId: event.execId, pid: event.pid };
       return anyPack(TaskExecStartedSchema, create(TaskExecStartedSchema, init));
     }
+    case "/tasks/oom":
+      return anyPack(TaskOOMSchema, create(TaskOOMSchema, { containerId }));
     case "/tasks/paused":
       return anyPack(TaskPausedSchema, create(TaskPausedSchema, { containerId }));
     case "/tasks/resumed":

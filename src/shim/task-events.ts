@@ -27,5 +27,6 @@ export type TaskEvent =
       readonly execId: string;
       readonly pid: number;
     }
+  | { readonly topic: "/tasks/oom"; readonly containerId: string }
   | { readonly topic: "/tasks/paused"; readonly containerId: string }
   | { readonly topic: "/tasks/resumed"; readonly containerId: string };

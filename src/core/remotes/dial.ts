@@ -1,6 +1,5 @@
 import { once } from "node:events";
-import { request as httpRequest } from "node:http";
-import { request as httpsRequest } from "node:https";
+import type { ClientRequest } from "node:http";
 import { connect, isIP, type Socket } from "node:net";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import type { TlsMaterial } from "#core/remotes/tls-settings.ts";
@@ -123,7 +122,9 @@ function codeOf(error: unknown): string {
 /** `CONNECT host:port`: what the proxy then sends through is not its business. */
 async function dialThrough(proxy: URL, target: Target, timeoutMs: number): Promise<Socket> {
   const path = `${target.hostname}:${target.port}`;
-  const send = proxy.protocol === "https:" ? httpsRequest : httpRequest;
+  // Not imported: to look at this module's exports loads all of `fetch`, which the daemon's start would wait for.
+  const http = process.getBuiltinModule(proxy.protocol === "https:" ? "node:https" : "node:http");
+  const send = http.request;
   const request = send({
     host: proxy.hostname.replace(/^\[|\]$/g, ""),
     port: Number(proxy.port || (proxy.protocol === "https:" ? 443 : 80)),
@@ -150,7 +151,7 @@ async function dialThrough(proxy: URL, target: Target, timeoutMs: number): Promi
 }
 
 async function tunnel(
-  request: ReturnType<typeof httpRequest>,
+  request: ClientRequest,
 ): Promise<[{ statusCode?: number | undefined; statusMessage?: string | undefined }, Socket]> {
   const { promise, resolve, reject } =
     Promise.withResolvers<

@@ -1,4 +1,3 @@
-import { STATUS_CODES } from "node:http";
 import { type HttpResponse, readBody } from "#core/remotes/http-client.ts";
 import { sanitizeUrl } from "#core/remotes/sanitize-url.ts";
 import { CodedError, type ErrorCode } from "#pkg/errors.ts";
@@ -22,6 +21,8 @@ const codes: Readonly<Record<number, ErrorCode>> = {
 };
 
 export function statusText(status: number): string {
+  // Not imported: to look at this module's exports loads all of `fetch`, which the daemon's start would wait for.
+  const { STATUS_CODES } = process.getBuiltinModule("node:http");
   return `${status} ${STATUS_CODES[status] ?? ""}`.trim();
 }
 

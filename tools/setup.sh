@@ -41,8 +41,16 @@ has_cni() {
   [ -x /usr/lib/cni/bridge ] || [ -x /opt/cni/bin/bridge ]
 }
 
+# The Node of tools/node is linked with a library that a small system lacks. A Node of the machine's own has its own.
+has_libraries() {
+  case "$node" in
+    '' | "$root"/*) ls /usr/lib/*/libatomic.so.1 /usr/lib*/libatomic.so.1 >/dev/null 2>&1 ;;
+  esac
+}
+
 # Debian packages that bring what is not on PATH.
 missing_host_packages() {
+  has_libraries || echo libatomic1
   has runc || echo runc
   has crun || echo crun
   has_cni || echo containernetworking-plugins
@@ -122,7 +130,6 @@ apt_or_update() {
 
 install_host_packages() {
   require_apt "$1"
-  [ "$(id -u)" = 0 ] || fail "$1 must be installed by root: sudo npm run setup"
   log=$root/.cache/apt-install.log
   # One list for the simulation and the real thing, so that what is refused is what would have happened.
   # shellcheck disable=SC2086
@@ -173,15 +180,14 @@ give_to_owner() {
 
 # --- main -----------------------------------------------------------------------------------------------------------
 
+node=$(find_node) || node=
 host_packages=$(missing_host_packages | tr '\n' ' ')
 host_packages=${host_packages% }
 cached_packages=$(missing_cached_packages | tr '\n' ' ')
 cached_packages=${cached_packages% }
-node=
-if has_modules && node=$(find_node) && [ -z "$host_packages$cached_packages" ]; then
+if [ -n "$node" ] && has_modules && [ -z "$host_packages$cached_packages" ]; then
   exit 0
 fi
-[ -n "$node" ] || node=$(find_node) || node=
 
 if $check; then
   missing=false
@@ -196,9 +202,18 @@ fi
 
 [ "$(uname -s)" = Linux ] || fail "containerd-ts runs on Linux only, not on $(uname -s)"
 mkdir -p .cache
+if [ -n "$host_packages" ]; then
+  if [ "$(id -u)" = 0 ]; then
+    install_host_packages "$host_packages"
+  elif ! has_libraries; then
+    fail "libatomic1 must be installed by root: sudo npm run setup"
+  else
+    # Enough for what needs no root.
+    say "not installed, since only root can: $host_packages: sudo npm run setup"
+  fi
+fi
 [ -n "$node" ] || install_node
 has_modules || modules_match || install_modules
 cp package-lock.json "$stamp"
-[ -z "$host_packages" ] || install_host_packages "$host_packages"
 [ -z "$cached_packages" ] || unpack_packages "$cached_packages"
 give_to_owner

@@ -1,4 +1,5 @@
 import { createAuthorizer } from "#core/remotes/authorizer.ts";
+import { type CriRegistry, isConfigured, planCriHosts } from "#core/remotes/cri-registry.ts";
 import { type CredentialSource, noCredentials } from "#core/remotes/credentials.ts";
 import { loadHostDirectory } from "#core/remotes/hosts-directory.ts";
 import type { HostConfig } from "#core/remotes/hosts-file.ts";
@@ -21,6 +22,8 @@ export interface HostsOptions {
   /** Directories of host configuration, the first that knows a host decides. */
   readonly roots?: readonly string[] | undefined;
   readonly credentials?: CredentialSource | undefined;
+  /** Instead of directories: what CRI was configured by before there were any. */
+  readonly cri?: CriRegistry | undefined;
   /** For registries that are not configured: `http` or `https`. */
   readonly defaultScheme?: "http" | "https" | undefined;
   /** TLS for hosts that say nothing of it themselves. */
@@ -84,6 +87,7 @@ export async function planHosts(
   options: HostsOptions,
 ): Promise<readonly PlannedHost[]> {
   if (namespace === "") throw invalidArgument("registry host must not be empty");
+  if (options.cri && isConfigured(options.cri)) return planCriHosts(namespace, options.cri);
   const found = await loadHostDirectory(options.roots ?? [], namespace);
   if (!found) return [planHost(namespace, undefined, "no configuration: defaults", options)];
   const { directory, from, hosts, unknownKeys } = found;

@@ -1,4 +1,5 @@
 import type { Host } from "#cmd/containerd/host.ts";
+import type { StreamProcessor } from "#core/diff/stream-processors.ts";
 import type { AnyPlugin } from "#pkg/plugin/plugin.ts";
 import { localContent } from "#plugins/content/local/plugin.ts";
 import { walking } from "#plugins/differ/walking/plugin.ts";
@@ -31,8 +32,16 @@ import { overlayfs } from "#plugins/snapshotter/overlayfs/plugin.ts";
 import { streaming } from "#plugins/streaming/plugin.ts";
 import { localTransfer } from "#plugins/transfer/plugin.ts";
 
-/** Every plugin of the daemon. The order counts only among those that do not require each other. */
-export function builtins(host: Host): readonly AnyPlugin[] {
+/**
+ * Every plugin of the daemon. The order counts only among those that do not require each other.
+ *
+ * Their own sections of the configuration are given to plugins when they start; what they need of
+ * the rest of it comes with `settings`, which may be left out where nothing is started.
+ */
+export function builtins(
+  host: Host,
+  settings: { readonly streamProcessors: readonly StreamProcessor[] } = { streamProcessors: [] },
+): readonly AnyPlugin[] {
   const metrics = daemonMetrics(host);
   return [
     localContent,
@@ -42,7 +51,7 @@ export function builtins(host: Host): readonly AnyPlugin[] {
     boltMetadata,
     gcScheduler(metrics),
     leaseManager,
-    walking,
+    walking(host, settings.streamProcessors),
     streaming,
     localTransfer(host),
     containersService,

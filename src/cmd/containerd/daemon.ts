@@ -49,7 +49,12 @@ export async function startDaemon(ctx: Context, options: DaemonOptions): Promise
     level: parseLogLevel(config.debug.level || "info"),
     format: logFormatter(config.debug.format, { terminal: options.terminal }),
   });
-  const plugins = [...builtins(host), ...proxyPlugins(config.proxyPlugins, ctx.logger)];
+  const processors = Object.entries(config.streamProcessors);
+  const streamProcessors = processors.map(([id, processor]) => ({ id, ...processor }));
+  const plugins = [
+    ...builtins(host, { streamProcessors }),
+    ...proxyPlugins(config.proxyPlugins, ctx.logger),
+  ];
   warnOfIgnored(ctx, config, plugins);
   const addresses = addressesOf(config);
   await assertNotForeignRoot(config.root);
@@ -156,7 +161,6 @@ function warnOfIgnored(ctx: Context, config: Config, plugins: readonly AnyPlugin
       ctx.logger.warn("Ignoring configuration of an unknown plugin", { plugin: id });
   }
   const ignored = {
-    stream_processors: Object.keys(config.streamProcessors).length > 0,
     "cgroup.path": config.cgroupPath !== "",
     "debug.log_trace_id": config.debug.logTraceId,
   };

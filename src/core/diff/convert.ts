@@ -1,8 +1,10 @@
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { AnySchema } from "@bufbuild/protobuf/wkt";
 import type {
   Descriptor as DescriptorMessage,
   DescriptorSchema,
 } from "#api/types/descriptor_pb.ts";
+import type { Any } from "#pkg/any.ts";
 import type { Descriptor } from "#pkg/descriptor.ts";
 import { parseDigest } from "#pkg/digest.ts";
 import { invalidArgument } from "#pkg/errors.ts";
@@ -31,4 +33,9 @@ export function descriptorMessage(
     size: BigInt(descriptor.sizeBytes),
     annotations: { ...descriptor.annotations },
   };
+}
+
+/** A payload as stream processors read it: `google.protobuf.Any`, its type url as it came. */
+export function anyBytes({ typeUrl, value }: Any): Uint8Array {
+  return toBinary(AnySchema, create(AnySchema, { typeUrl, value: new Uint8Array(value) }));
 }

@@ -72,6 +72,22 @@ export function defaultConfig(): Config {
     cgroupPath: "",
     proxyPlugins: {},
     timeouts: {},
-    streamProcessors: {},
+    streamProcessors: ocicryptDecoders(),
+  };
+}
+
+/** Encrypted layers are decrypted by ocicrypt's own program, with the keys that lie there. */
+function ocicryptDecoders(): Config["streamProcessors"] {
+  const layer = "application/vnd.oci.image.layer.v1.tar";
+  const decoder = (returns: string): StreamProcessorConfig => ({
+    accepts: [`${returns}+encrypted`],
+    returns,
+    path: "ctd-decoder",
+    args: ["--decryption-keys-path", "/etc/containerd/ocicrypt/keys"],
+    env: ["OCICRYPT_KEYPROVIDER_CONFIG=/etc/containerd/ocicrypt/ocicrypt_keyprovider.conf"],
+  });
+  return {
+    "io.containerd.ocicrypt.decoder.v1.tar": decoder(layer),
+    "io.containerd.ocicrypt.decoder.v1.tar.gzip": decoder(`${layer}+gzip`),
   };
 }

@@ -244,6 +244,7 @@ path = "/q"
   assert.equal(config.oomScore, 1);
   assert.deepEqual(config.timeouts, { a: "1s", b: "2s" });
   assert.deepEqual(config.streamProcessors, {
+    ...defaultConfig().streamProcessors,
     one: { accepts: [], returns: "", path: "/q", args: [], env: [] },
   });
 });
@@ -372,6 +373,21 @@ imports = ['/etc/containerd/conf.d/*.toml']
 [timeouts]
   'io.containerd.timeout.x' = '7s'
   'io.containerd.timeout.y' = '1m0s'
+
+[stream_processors]
+  [stream_processors.'io.containerd.ocicrypt.decoder.v1.tar']
+    accepts = ['application/vnd.oci.image.layer.v1.tar+encrypted']
+    returns = 'application/vnd.oci.image.layer.v1.tar'
+    path = 'ctd-decoder'
+    args = ['--decryption-keys-path', '/etc/containerd/ocicrypt/keys']
+    env = ['OCICRYPT_KEYPROVIDER_CONFIG=/etc/containerd/ocicrypt/ocicrypt_keyprovider.conf']
+
+  [stream_processors.'io.containerd.ocicrypt.decoder.v1.tar.gzip']
+    accepts = ['application/vnd.oci.image.layer.v1.tar+gzip+encrypted']
+    returns = 'application/vnd.oci.image.layer.v1.tar+gzip'
+    path = 'ctd-decoder'
+    args = ['--decryption-keys-path', '/etc/containerd/ocicrypt/keys']
+    env = ['OCICRYPT_KEYPROVIDER_CONFIG=/etc/containerd/ocicrypt/ocicrypt_keyprovider.conf']
 `,
   );
   const again = await load({ "main.toml": printed.replace(/^imports.*$/m, "imports = []") });

@@ -1,4 +1,6 @@
 import { mkdir } from "node:fs/promises";
+import type { ProcessorHost } from "#core/diff/processor-chain.ts";
+import type { StreamProcessor } from "#core/diff/stream-processors.ts";
 import { Mounter } from "#core/mount/mounter.ts";
 import { isInUserNamespace } from "#core/mount/user-namespace.ts";
 import { TreeWorkers } from "#pkg/archive/tree-workers.ts";
@@ -10,22 +12,25 @@ import { WalkingDiffer } from "#plugins/differ/walking/walking-differ.ts";
 import { hostPlatform } from "#plugins/snapshotter/host-platform.ts";
 import { DiffPlugin, MetadataPlugin } from "#plugins/types.ts";
 
-export const walking = definePlugin({
-  type: DiffPlugin,
-  id: "walking",
-  requires: { metadata: one(MetadataPlugin) },
-  async init({ needs, platforms, resources, stateDir }) {
-    platforms.push(hostPlatform());
-    await mkdir(stateDir, { recursive: true, mode: 0o700 });
-    return new WalkingDiffer({
-      content: needs.metadata.content,
-      mounter: new Mounter({
-        sys: linux,
-        tempDir: stateDir,
-        blocking: resources.use(new BlockingPool({ sys: linux })),
-      }),
-      workers: resources.use(new TreeWorkers()),
-      inUserNamespace: await isInUserNamespace(),
-    });
-  },
-});
+export function walking(host: ProcessorHost, processors: readonly StreamProcessor[]) {
+  return definePlugin({
+    type: DiffPlugin,
+    id: "walking",
+    requires: { metadata: one(MetadataPlugin) },
+    async init({ needs, platforms, resources, stateDir }) {
+      platforms.push(hostPlatform());
+      await mkdir(stateDir, { recursive: true, mode: 0o700 });
+      return new WalkingDiffer({
+        content: needs.metadata.content,
+        mounter: new Mounter({
+          sys: linux,
+          tempDir: stateDir,
+          blocking: resources.use(new BlockingPool({ sys: linux })),
+        }),
+        workers: resources.use(new TreeWorkers()),
+        inUserNamespace: await isInUserNamespace(),
+        processors: { all: processors, host },
+      });
+    },
+  });
+}

@@ -1,5 +1,12 @@
 import type { ContentReader, ContentStore } from "#core/content/content.ts";
 import type { ApplyOptions, CompareOptions, Differ } from "#core/diff/diff.ts";
+import { layerMediaType } from "#core/diff/media-type.ts";
+import { ProcessorChain, type ProcessorHost } from "#core/diff/processor-chain.ts";
+import {
+  type ProcessorStep,
+  type StreamProcessor,
+  stepsToLayer,
+} from "#core/diff/stream-processors.ts";
 import type { Mount } from "#core/mount/mount.ts";
 import type { Mounter } from "#core/mount/mounter.ts";
 import { isReadOnly, overlayLowers, overlayUpper } from "#core/mount/options.ts";
@@ -7,11 +14,11 @@ import { keepOpenQuestions } from "#core/snapshots/open-questions.ts";
 import type { ExtractOptions } from "#pkg/archive/layer-extractor.ts";
 import type { AppliedLayer } from "#pkg/archive/tree-job.ts";
 import type { TreeWorkers } from "#pkg/archive/tree-workers.ts";
+import type { Any } from "#pkg/any.ts";
 import type { Context } from "#pkg/context.ts";
 import type { Descriptor } from "#pkg/descriptor.ts";
-import { CodedError, failedPrecondition, invalidArgument, wrap } from "#pkg/errors.ts";
+import { failedPrecondition, invalidArgument, wrap } from "#pkg/errors.ts";
 import { compareMounts } from "#plugins/differ/walking/compare.ts";
-import { isLayer, layerMediaType } from "#plugins/differ/walking/media-type.ts";
 
 export interface WalkingDifferOptions {
   readonly content: ContentStore;
@@ -19,6 +26,11 @@ export interface WalkingDifferOptions {
   readonly workers: TreeWorkers;
   /** Root of a user namespace makes no devices, and so no whiteouts by hand. */
   readonly inUserNamespace: boolean;
+  /** For blobs of other media types than layers have. */
+  readonly processors?: {
+    readonly all: readonly StreamProcessor[];
+    readonly host: ProcessorHost;
+  };
 }
 
 /** How long writing back a layer may take: a disk slower than this is taken for dead. */
@@ -33,8 +45,11 @@ export class WalkingDiffer implements Differ {
   readonly #mounter: Mounter;
   readonly #workers: TreeWorkers;
   readonly #inUserNamespace: boolean;
+  readonly #processors: WalkingDifferOptions["processors"];
 
-  constructor({ content, mounter, workers, inUserNamespace }: WalkingDifferOptions) {
+  constructor(options: WalkingDifferOptions) {
+    const { content, mounter, workers, inUserNamespace, processors } = options;
+    this.#processors = processors;
     this.#content = content;
     this.#mounter = mounter;
     this.#workers = workers;
@@ -47,17 +62,13 @@ export class WalkingDiffer implements Differ {
     mounts: readonly Mount[],
     options: ApplyOptions = {},
   ): Promise<Descriptor> {
-    if (!isLayer(layer.mediaType)) {
-      throw new CodedError(
-        "not-implemented",
-        `failed to get stream processor for ${layer.mediaType}: no processor for media-type`,
-      );
-    }
+    const steps = stepsToLayer(this.#processors?.all ?? [], layer.mediaType);
     if (mounts.length === 0) throw invalidArgument("mounts are missing");
     if (mounts.some(isReadOnly)) throw failedPrecondition("cannot apply to a read-only snapshot");
     await using reader = await this.#open(ctx, layer);
+    await using chain = this.#chain(steps, reader, options.payloads ?? {});
     const applied = await this.#withTarget(ctx, mounts, async (target) => {
-      const result = await this.#unpack(ctx, reader, target);
+      const result = await this.#unpack(ctx, chain ?? reader, target);
       const isAlone = target.whiteouts !== "remove" && target.parents.length === 0;
       if (isAlone) await keepOpenQuestions(target.root, result);
       if (options.syncFs === true) await this.#sync(ctx, target.root);
@@ -92,11 +103,27 @@ export class WalkingDiffer implements Differ {
     return reader;
   }
 
-  #unpack(ctx: Context, reader: ContentReader, target: Target): Promise<AppliedLayer> {
+  #chain(
+    steps: readonly ProcessorStep[],
+    reader: ContentReader,
+    payloads: Readonly<Record<string, Any>>,
+  ): ProcessorChain | undefined {
+    if (!this.#processors || steps.length === 0) return undefined;
+    return new ProcessorChain({ host: this.#processors.host, steps, reader, payloads });
+  }
+
+  #unpack(
+    ctx: Context,
+    layer: ContentReader | ProcessorChain,
+    target: Target,
+  ): Promise<AppliedLayer> {
     const { root, ...options } = target;
-    const job = { kind: "apply", root, file: reader.path, options } as const;
-    const input = reader.path === undefined ? reader.stream() : undefined;
-    return this.#workers.run(ctx, job, { input });
+    const job = { kind: "apply", root, options } as const;
+    if (layer instanceof ProcessorChain) {
+      return this.#workers.run(ctx, { ...job, file: undefined }, { input: layer.output() });
+    }
+    const input = layer.path === undefined ? layer.stream() : undefined;
+    return this.#workers.run(ctx, { ...job, file: layer.path }, { input });
   }
 
   async #sync(ctx: Context, path: string): Promise<void> {

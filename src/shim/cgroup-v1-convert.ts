@@ -19,11 +19,12 @@ export function toMetricsV1(paths: ReadonlyMap<string, string>): AnyMessage {
     return path === undefined ? undefined : new CgroupFiles(path);
   };
   const [pids, memory, blkio, hugetlb] = ["pids", "memory", "blkio", "hugetlb"].map(files);
+  const [cpuacct, cpu] = ["cpuacct", "cpu"].map(files);
   const message = create(MetricsSchema, {
     ...(pids && {
       pids: { current: pids.number("pids.current"), limit: pids.number("pids.max") },
     }),
-    cpu: toCpu(files("cpuacct"), files("cpu")),
+    ...((cpuacct || cpu) && { cpu: toCpu(cpuacct, cpu) }),
     ...(memory && { memory: toMemory(memory), memoryOomControl: toOomControl(memory) }),
     ...(blkio && { blkio: toBlkio(blkio) }),
     ...(hugetlb && { hugetlb: toHugetlb(hugetlb) }),
@@ -137,7 +138,7 @@ function toBlkioEntries(files: CgroupFiles, name: string): BlkIOEntry[] {
     const match = /^(\d+):(\d+) (?:(\S+) )?(\d+)$/.exec(line);
     if (!match) continue;
     const [, major = "0", minor = "0", op = "", value = "0"] = match;
-    entries.push({ major: BigInt(major), minor: BigInt(minor), op, value: BigInt(value) });
+    entries.push({ major: toNumber(major), minor: toNumber(minor), op, value: toNumber(value) });
   }
   return entries;
 }

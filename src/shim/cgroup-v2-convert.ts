@@ -95,7 +95,7 @@ function toIo(text: string) {
     const pairs = rest.split(" ").map((pair) => pair.split("="));
     const values = new Map(pairs.map(([key = "", value = ""]) => [key, toNumber(value)]));
     const of = (key: string): bigint => values.get(key) ?? 0n;
-    const device = { major: BigInt(major), minor: BigInt(minor) };
+    const device = { major: toNumber(major), minor: toNumber(minor) };
     const bytes = { rbytes: of("rbytes"), wbytes: of("wbytes") };
     return [{ ...device, ...bytes, rios: of("rios"), wios: of("wios") }];
   });

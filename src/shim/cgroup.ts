@@ -88,10 +88,16 @@ export class CgroupFiles {
   }
 }
 
+/** The greatest number that the messages can carry. */
+const uint64Max = 0xffff_ffff_ffff_ffffn;
+
+/** Never more than 64 bits hold: what no message can carry would cost all the others. */
 export function toNumber(text: string, max = 0n): bigint {
   const word = text.trim();
   if (word === "max") return max;
-  return /^\d+$/.test(word) ? BigInt(word) : 0n;
+  if (!/^\d{1,40}$/.test(word)) return 0n;
+  const number = BigInt(word);
+  return number < uint64Max ? number : uint64Max;
 }
 
 function readIfThere(path: string): string | undefined {

@@ -1,9 +1,10 @@
 import type { ContainerStore } from "#core/containers/containers.ts";
 import type { MetricFamily, MetricSource, Sample } from "#core/metrics/metrics.ts";
 import type { Task, TaskRuntime } from "#core/runtime/runtime.ts";
+import type { Any } from "#pkg/any.ts";
 import type { Context } from "#pkg/context.ts";
 import { isNotFound } from "#pkg/errors.ts";
-import { cgroupValues } from "./cgroup-families-convert.ts";
+import type { CgroupValue } from "./cgroup-families-convert.ts";
 
 export interface CgroupMetricsOptions {
   readonly runtime: Pick<TaskRuntime, "list">;
@@ -30,9 +31,11 @@ export class CgroupMetrics implements MetricSource {
   async collect(ctx: Context): Promise<readonly MetricFamily[]> {
     const tasks = [...(await this.#options.runtime.list(ctx, { all: true }))];
     const families = new Map<string, Sample[]>();
+    // Late: the message types cost time at a start, and most daemons are never scraped.
+    const { cgroupValues } = await import("./cgroup-families-convert.ts");
     const work = async (): Promise<void> => {
       for (let task = tasks.pop(); task; task = tasks.pop()) {
-        for (const { name, sample } of await this.#samplesOf(ctx, task)) {
+        for (const { name, sample } of await this.#samplesOf(ctx, task, cgroupValues)) {
           const samples = families.get(name);
           if (samples) samples.push(sample);
           else families.set(name, [sample]);
@@ -51,6 +54,7 @@ export class CgroupMetrics implements MetricSource {
   async #samplesOf(
     ctx: Context,
     task: Task,
+    valuesOf: (stats: Any) => readonly CgroupValue[],
   ): Promise<readonly { readonly name: string; readonly sample: Sample }[]> {
     const { id, namespace } = task;
     const bounded = ctx.withNamespace(namespace).withTimeout(this.#options.statsTimeoutMs);
@@ -60,7 +64,7 @@ export class CgroupMetrics implements MetricSource {
         this.#options.containers.get(bounded, id),
       ]);
       const owner = { container_id: id, namespace, runtime: container.runtime.name };
-      return cgroupValues(stats).map(({ name, value, labels }) => ({
+      return valuesOf(stats).map(({ name, value, labels }) => ({
         name,
         sample: { labels: { ...labels, ...owner }, value },
       }));

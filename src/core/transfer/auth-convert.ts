@@ -56,3 +56,28 @@ export function credentialsOf(answer: Any): Credentials | undefined {
       return undefined;
   }
 }
+
+/** Answers the questions that come on a stream, until it ends. What is not known is asked anonymously. */
+export async function answerQuestions(
+  ctx: Context,
+  stream: Stream,
+  source: CredentialSource,
+): Promise<void> {
+  for (;;) {
+    const question = await stream.receive(ctx);
+    if (!question) return;
+    const { host } = fromAny(question, AuthRequestSchema);
+    const credentials = await source.get(ctx, host);
+    await stream.send(ctx, answerOf(credentials));
+  }
+}
+
+function answerOf(credentials: Credentials | undefined): Any {
+  if (!credentials) return toAny(AuthResponseSchema, { authType: AuthType.NONE });
+  const { username, secret, header } = credentials;
+  if (header !== undefined) {
+    return toAny(AuthResponseSchema, { authType: AuthType.HEADER, secret: header });
+  }
+  const authType = username === "" ? AuthType.REFRESH : AuthType.CREDENTIALS;
+  return toAny(AuthResponseSchema, { authType, username, secret });
+}

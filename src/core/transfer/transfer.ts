@@ -1,4 +1,4 @@
-import type { Stream } from "#core/streaming/streaming.ts";
+import type { CredentialSource } from "#core/remotes/credentials.ts";
 import type { Context } from "#pkg/context.ts";
 import type { Descriptor } from "#pkg/descriptor.ts";
 import type { Labels } from "#pkg/label.ts";
@@ -48,8 +48,8 @@ export interface RegistryObject {
   readonly hostDir: string;
   /** Empty: https, and http for loopback. */
   readonly defaultScheme: string;
-  /** Where the client answers questions for credentials. */
-  readonly authStream: Stream | undefined;
+  /** Undefined: the registry is asked anonymously. */
+  readonly credentials: CredentialSource | undefined;
 }
 
 /** Images by name, with how what is stored is chosen and named. */

@@ -3,7 +3,6 @@ import { DownloadLimit } from "#core/remotes/download-limit.ts";
 import type { Resolver } from "#core/remotes/remotes.ts";
 import { RegistryResolver, type RegistryResolverOptions } from "#core/remotes/resolver.ts";
 import type { Transports } from "#core/remotes/transports.ts";
-import { streamCredentials } from "#core/transfer/auth-convert.ts";
 import type { RegistryObject } from "#core/transfer/transfer.ts";
 import { invalidArgument } from "#pkg/errors.ts";
 
@@ -31,7 +30,7 @@ export function resolverOpener(
     }),
   };
   const configured = configPath === "" ? defaultRoots : configPath.split(":");
-  return ({ reference, hostDir, defaultScheme, headers, authStream }) => {
+  return ({ hostDir, defaultScheme, headers, credentials }) => {
     if (hostDir !== "" && !isAbsolute(hostDir)) {
       throw invalidArgument(`host_dir ${JSON.stringify(hostDir)} is not absolute`);
     }
@@ -43,7 +42,7 @@ export function resolverOpener(
       roots: hostDir === "" ? configured : [hostDir],
       headers: Object.fromEntries(lists),
       defaultScheme: schemeOf(defaultScheme),
-      ...(authStream && { credentials: streamCredentials(authStream, reference) }),
+      credentials,
     });
   };
 }

@@ -7,7 +7,7 @@ import type { Image } from "#test/support/images.ts";
 export const reference = "registry.test/library/image:1";
 
 export function registryObject(): RegistryObject {
-  const none = { headers: {}, hostDir: "", defaultScheme: "", authStream: undefined };
+  const none = { headers: {}, hostDir: "", defaultScheme: "", credentials: undefined };
   return { kind: "registry", reference, ...none };
 }
 

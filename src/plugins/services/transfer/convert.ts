@@ -10,6 +10,7 @@ import { ProgressSchema } from "#api/types/transfer/progress_pb.ts";
 import { OCIRegistrySchema } from "#api/types/transfer/registry_pb.ts";
 import { fromAny, isOfType, toAny } from "#core/streaming/convert.ts";
 import type { StreamManager } from "#core/streaming/streaming.ts";
+import { streamCredentials } from "#core/transfer/auth-convert.ts";
 import { ByteSender, receiveBytes } from "#core/transfer/byte-stream.ts";
 import type {
   ExportObject,
@@ -99,7 +100,8 @@ function registryOf(ctx: Context, streams: StreamManager, any: Any): RegistryObj
     headers: resolver?.headers ?? {},
     hostDir: resolver?.hostDir ?? "",
     defaultScheme: resolver?.defaultScheme ?? "",
-    authStream: authStream === "" ? undefined : streams.get(ctx, authStream),
+    credentials:
+      authStream === "" ? undefined : streamCredentials(streams.get(ctx, authStream), reference),
   };
 }
 

@@ -44,8 +44,13 @@ has_cni() {
 # The Node of tools/node is linked with a library that a small system lacks. A Node of the machine's own has its own.
 has_libraries() {
   case "$node" in
-    '' | "$root"/*) ls /usr/lib/*/libatomic.so.1 /usr/lib*/libatomic.so.1 >/dev/null 2>&1 ;;
+    '' | "$root"/*) ;;
+    *) return 0 ;;
   esac
+  for library in /usr/lib/*/libatomic.so.1 /usr/lib*/libatomic.so.1; do
+    [ ! -e "$library" ] || return 0
+  done
+  return 1
 }
 
 # Debian packages that bring what is not on PATH.

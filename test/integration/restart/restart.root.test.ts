@@ -195,3 +195,23 @@ roomTest(
     await removeAll(daemon);
   },
 );
+
+roomTest(
+  "a container that should be stopped is killed with all its processes, paused or not",
+  async (room) => {
+    const daemon = await startWithImage(room);
+    for (const id of ["plain", "paused"]) {
+      await runDetached(daemon, id, { labels: [running], script: "sleep 1000 & exec sleep 1000" });
+    }
+    // Go containerd 1.6 starts paused ones anew.
+    if (daemon.kind === "ours") await daemon.ctrOk(["t", "pause", "paused"]);
+    for (const id of ["plain", "paused"]) {
+      await daemon.ctrOk(["c", "label", id, `${label("status")}=stopped`]);
+      await until(
+        `the task of ${id} is gone`,
+        async () => (await taskOf(daemon, id)) === undefined,
+      );
+    }
+    await removeAll(daemon);
+  },
+);

@@ -160,7 +160,8 @@ function lastLine(text: string): string {
 
 /** ctr and runtimes make these, wherever their daemon is. */
 async function removeSharedFolders(before: ReadonlySet<string>): Promise<void> {
-  for (const path of ["fifo", "runc", "s", "."].map((name) => join("/run/containerd", name))) {
+  const ofDaemon = ["fifo", "runc", "s", "."].map((name) => join("/run/containerd", name));
+  for (const path of [...ofDaemon, "/run/crun"]) {
     if (before.has(`file ${path}`)) continue;
     try {
       await rmdir(path);

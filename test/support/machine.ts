@@ -22,7 +22,7 @@ export async function surveyMachine(): Promise<Machine> {
     ...mounts.filter(Boolean).map((line) => `mount ${line.split(" ").slice(3, 5).join(" on ")}`),
     ...(await names("/run/netns")).map((path) => `network namespace ${path}`),
     ...(await names("/run"))
-      .filter((path) => path === "/run/containerd")
+      .filter((path) => path === "/run/containerd" || path === "/run/crun")
       .map((path) => `file ${path}`),
     ...(await names("/run/containerd")).map((path) => `file ${path}`),
     ...(await names("/run/containerd/s")).map((path) => `socket ${path}`),

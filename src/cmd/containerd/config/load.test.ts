@@ -319,6 +319,19 @@ test("a file that is missing is an error, also when imported by name", async () 
   );
 });
 
+test("what is no file of a sane size is refused, not read for ever", async () => {
+  await refused(
+    { "main.toml": 'version = 4\nimports = ["/dev/zero"]' },
+    "open /dev/zero: more than 16777216 bytes",
+    "resource-exhausted",
+  );
+  await refused(
+    { "main.toml": 'version = 4\nimports = ["/dev"]' },
+    "read /dev: is a directory",
+    "invalid-argument",
+  );
+});
+
 test("formatConfig() prints all of it, and reads back unchanged", async () => {
   const plugin = definePlugin({
     type: pluginType("io.containerd.a.v1"),

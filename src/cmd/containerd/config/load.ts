@@ -1,5 +1,7 @@
-import { glob, readFile } from "node:fs/promises";
+import { createReadStream } from "node:fs";
+import { glob } from "node:fs/promises";
 import { dirname, isAbsolute, join, normalize } from "node:path";
+import { buffer } from "node:stream/consumers";
 import { type Config, configVersion, defaultConfig } from "#cmd/containerd/config/config.ts";
 import { type ConfigFile, parseConfigFile } from "#cmd/containerd/config/file.ts";
 import { mergeConfig } from "#cmd/containerd/config/merge.ts";
@@ -11,6 +13,8 @@ import type { AnyPlugin } from "#pkg/plugin/plugin.ts";
 
 /** More files than anyone has; a glob over the wrong folder is not read to its end. */
 const filesMax = 1024;
+/** Much more than anyone writes; a device or a pipe without end is not read for ever. */
+const fileBytesMax = 16 << 20;
 
 export interface LoadOptions {
   readonly plugins: readonly AnyPlugin[];
@@ -51,10 +55,13 @@ export async function loadConfig(path: string, options: LoadOptions): Promise<Co
 async function readConfigFile(path: string, logger: Logger): Promise<ConfigFile> {
   let toml: string;
   try {
-    toml = await readFile(path, "utf8");
+    toml = await readText(path);
   } catch (error) {
     if (isErrno(error, "ENOENT")) {
       throw notFound(`open ${path}: no such file or directory`, { cause: error });
+    }
+    if (isErrno(error, "EISDIR")) {
+      throw new CodedError("invalid-argument", `read ${path}: is a directory`, { cause: error });
     }
     throw wrap(`open ${path}`, error);
   }
@@ -67,6 +74,12 @@ async function readConfigFile(path: string, logger: Logger): Promise<ConfigFile>
   } catch (error) {
     throw wrap(`failed to load TOML from ${path}`, error);
   }
+}
+
+async function readText(path: string): Promise<string> {
+  const bytes = await buffer(createReadStream(path, { end: fileBytesMax }));
+  if (bytes.length <= fileBytesMax) return bytes.toString("utf8");
+  throw new CodedError("resource-exhausted", `more than ${fileBytesMax} bytes`);
 }
 
 function assertVersion(version: number): void {

@@ -2,6 +2,7 @@ import type { Stream } from "#core/streaming/streaming.ts";
 import type { Progress } from "#core/transfer/transfer.ts";
 import type { Any } from "#pkg/any.ts";
 import type { Context } from "#pkg/context.ts";
+import { settledOrAborted } from "#pkg/until.ts";
 
 /** Above this, steps that a later one overtakes are dropped; a multiple of it is never kept. */
 const queuedMax = 256;
@@ -49,12 +50,10 @@ export class ProgressSender implements AsyncDisposable {
 
   /** What was sent has left before the transfer is answered: clients stop listening with the answer. */
   async [Symbol.asyncDispose](): Promise<void> {
-    if (!this.#isBroken) {
-      const ctx = this.#ctx.detached({ timeoutMs: flushTimeoutMs });
-      const timeout = Promise.withResolvers<void>();
-      ctx.signal.addEventListener("abort", () => timeout.resolve(), { once: true });
-      await Promise.race([this.#sending, timeout.promise]);
-    }
+    const bounded = this.#ctx.withTimeout(flushTimeoutMs);
+    await settledOrAborted(this.#sending ?? Promise.resolve(), bounded).catch((error: unknown) => {
+      this.#ctx.logger.debug("not all progress was sent", { error });
+    });
     this.#isBroken = true;
     await this.#stream.close();
   }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { readdir, stat, writeFile } from "node:fs/promises";
+import { hash } from "node:crypto";
+import { lstat, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Output, run } from "#test/support/command.ts";
 import { until } from "#test/support/processes.ts";
@@ -90,12 +91,14 @@ export async function configFile(room: Room, name: string, toml = ""): Promise<s
   return path;
 }
 
-/** Every file below a folder with its size and the time it was last changed. */
+/** Every file below a folder: mode, size, the time it was last changed, and what is in it. */
 export async function snapshotOf(dir: string): Promise<string[]> {
   const names = await readdir(dir, { recursive: true });
   const lines = [".", ...names].map(async (name) => {
-    const { size, mtimeMs, mode } = await stat(join(dir, name));
-    return `${name} ${mode.toString(8)} ${size} ${mtimeMs}`;
+    const path = join(dir, name);
+    const found = await lstat(path);
+    const content = found.isFile() ? hash("sha256", await readFile(path)) : "";
+    return `${name} ${found.mode.toString(8)} ${found.size} ${found.mtimeMs} ${content}`;
   });
   return (await Promise.all(lines)).sort();
 }

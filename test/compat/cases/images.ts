@@ -70,6 +70,17 @@ export const imageCases: readonly CompatCase[] = [
     ],
   },
   {
+    name: "push-sends-an-image",
+    given: ["registry", "busybox"],
+    lines: [
+      "ctr i push --plain-http $registry/new:1 $busybox >/dev/null",
+      "ctr i rm --sync $busybox",
+      "ctr i pull --plain-http $registry/new:1",
+      "ctr run --rm $registry/new:1 c1 cat /etc/motd",
+      "ctr i push --plain-http $registry/new:2 example.com/none:1",
+    ],
+  },
+  {
     name: "import-unpacks-an-archive",
     given: ["archive"],
     lines: [

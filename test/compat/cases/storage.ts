@@ -32,6 +32,16 @@ export const storageCases: readonly CompatCase[] = [
     ],
   },
   {
+    name: "content-is-edited-into-new-content",
+    lines: [
+      "ctr leases create --id l1",
+      "echo hello | ctr content ingest ref1",
+      `ctr content edit --editor 'echo hullo >' ${hello}`,
+      "ctr content ls -q # in any order",
+      "ctr leases rm --sync l1",
+    ],
+  },
+  {
     name: "content-that-is-not-there",
     lines: [
       `ctr content get ${other}`,

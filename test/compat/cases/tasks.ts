@@ -157,6 +157,27 @@ export const taskCases: readonly CompatCase[] = [
     ],
   },
   {
+    name: "metrics-count-what-a-container-uses",
+    given: ["busybox"],
+    lines: [
+      "ctr run -d --memory-limit 67108864 $busybox c1 sleep 1000",
+      // The limit has another name in each version of cgroups.
+      "ctr t metrics c1 | awk 'NR == 1 || /^METRIC/ { print } /limit_in_bytes|usage_limit/ { print $2 }'",
+      "ctr t metrics none",
+      ...remove("c1"),
+    ],
+  },
+  {
+    name: "a-client-attaches-to-what-runs",
+    given: ["busybox"],
+    lines: [
+      "ctr run -d $busybox c1 sh -c 'while [ ! -e /go ]; do sleep 0.1; done; echo went; exit 3'",
+      "ctr t attach c1 & attach=$!; await 'ctr t ls' RUNNING; ctr t exec --exec-id e1 c1 touch /go; wait $attach",
+      "ctr t ls",
+      "ctr c rm c1",
+    ],
+  },
+  {
     name: "run-gives-the-process-what-was-asked",
     given: ["busybox"],
     lines: [

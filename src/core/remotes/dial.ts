@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import type { ClientRequest } from "node:http";
 import { connect, isIP, type Socket } from "node:net";
-import { connect as connectTls, type TLSSocket } from "node:tls";
+import { connect as connectTls, type SecureContext, type TLSSocket } from "node:tls";
 import type { TlsMaterial } from "#core/remotes/tls-settings.ts";
 
 /** Where dialling failed: what to say about it differs. */
@@ -38,11 +38,12 @@ export async function dial(
   proxy: URL | undefined,
   options: DialOptions,
 ): Promise<Socket> {
+  // Before there is a socket: one that waits has nobody who hears its errors.
+  const context = target.protocol === "https:" ? await options.tls.context() : undefined;
   const socket = await (proxy === undefined
     ? dialTcp(target, options.dialTimeoutMs)
     : dialThrough(proxy, target, options.dialTimeoutMs));
-  if (target.protocol !== "https:") return socket;
-  return handshake(socket, target, options);
+  return context ? handshake(socket, context, target, options) : socket;
 }
 
 async function dialTcp({ hostname, port }: Target, timeoutMs: number): Promise<Socket> {
@@ -56,8 +57,12 @@ async function dialTcp({ hostname, port }: Target, timeoutMs: number): Promise<S
   });
 }
 
-async function handshake(socket: Socket, target: Target, options: DialOptions): Promise<TLSSocket> {
-  const { tls, handshakeTimeoutMs } = options;
+async function handshake(
+  socket: Socket,
+  secureContext: SecureContext,
+  target: Target,
+  { tls, handshakeTimeoutMs }: DialOptions,
+): Promise<TLSSocket> {
   const host = target.hostname.replace(/^\[|\]$/g, "");
   try {
     const secure = connectTls({
@@ -65,7 +70,7 @@ async function handshake(socket: Socket, target: Target, options: DialOptions): 
       host,
       // Addresses are no names (RFC 6066, 3); the certificate is still held against `host`.
       servername: isIP(host) === 0 ? host : "",
-      secureContext: await tls.context(),
+      secureContext,
       rejectUnauthorized: !tls.skipVerify,
       ALPNProtocols: ["http/1.1"],
     });

@@ -70,6 +70,8 @@ function explain(error: unknown, url: URL, proxy: URL | undefined): TransportFai
   const dialed = dialErrorOf(error);
   if (dialed) return explainDial(dialed, url, proxy);
   const code = codeOf(error);
+  // TLS 1.3 refuses a client after the handshake: in place of the answer.
+  if (/^ERR_SSL_.*ALERT/.test(code)) return refusedClient(code, url, error);
   switch (code) {
     case "UND_ERR_HEADERS_TIMEOUT":
       return new TransportFailure("stalled", "timeout awaiting response headers", error);
@@ -86,6 +88,20 @@ function explain(error: unknown, url: URL, proxy: URL | undefined): TransportFai
     default:
       return new TransportFailure("other", messageOf(error), error);
   }
+}
+
+function refusedClient(code: string, url: URL, error: unknown): TransportFailure {
+  const alert = code
+    .replace(/^.*ALERT_/, "")
+    .toLowerCase()
+    .replaceAll("_", " ");
+  const hint = `name a client certificate as "client" in the hosts.toml of ${url.host}`;
+  const isAboutIt = /certificate|unknown ca|handshake failure/.test(alert);
+  return new TransportFailure(
+    "tls",
+    `remote error: tls: ${alert}${isAboutIt ? ` (${hint})` : ""}`,
+    error,
+  );
 }
 
 function dialErrorOf(error: unknown): DialError | undefined {
@@ -146,6 +162,7 @@ function explainConnection(
 const verify = "tls: failed to verify certificate: x509:";
 
 function explainTls(error: DialError, url: URL): TransportFailure {
+  if (/^ERR_SSL_.*ALERT/.test(error.code)) return refusedClient(error.code, url, error);
   const of = (fault: TransportFault, words: string): TransportFailure =>
     new TransportFailure(fault, words, error);
   switch (error.code) {

@@ -16,8 +16,14 @@ export function byteStreamMessage(
   return undefined;
 }
 
+/** Written by hand: one field, number 1. A general encoder grows a buffer to find out what is known here. */
 export function dataToAny(data: Uint8Array): Any {
-  return toAny(DataSchema, { data });
+  if (data.length === 0) return { typeUrl: DataSchema.typeName, value: data };
+  const head = [0x0a];
+  let length = data.length;
+  for (; length > 0x7f; length >>>= 7) head.push((length & 0x7f) | 0x80);
+  head.push(length);
+  return { typeUrl: DataSchema.typeName, value: Buffer.concat([Uint8Array.from(head), data]) };
 }
 
 export function windowToAny(bytes: number): Any {

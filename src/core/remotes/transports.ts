@@ -55,6 +55,8 @@ interface Agents {
 const entriesMax = 64;
 const connectionsPerOriginMax = 64;
 const discardTimeoutMs = 1_000;
+/** Enough that a reader that keeps up is not held up by the pauses of flow control. */
+const bodyBufferBytes = 512 << 10;
 
 /**
  * Connections to registries, kept open and shared by whoever talks to the same host with the same
@@ -156,6 +158,7 @@ export class Transports implements AsyncDisposable {
           ...(isForwarded && { host: url.host, ...proxyAuthorization(proxy) }),
         },
         signal: ctx.signal,
+        highWaterMark: bodyBufferBytes,
         ...(body !== undefined && { body: await bodyOf(body) }),
       });
       return new UndiciResponse(ctx, url, response);

@@ -1,6 +1,7 @@
 // Compares this daemon with Go's: `node bench/run.ts`, `node bench/run.ts exec memory`, `node bench/run.ts --help`.
+import { mkdir, writeFile } from "node:fs/promises";
+import { resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { writeFile } from "node:fs/promises";
 import { prepareHost } from "#test/support/prepare-host.ts";
 import { openRoom } from "#test/support/room.ts";
 import type { Bench } from "./bench.ts";
@@ -55,6 +56,7 @@ async function main(argv: readonly string[]): Promise<number> {
     if (!quiet) console.log(line);
     else console.error(line);
   };
+  if (values.profile !== undefined) await mkdir(values.profile, { recursive: true });
   await prepareHost(say);
   const facts = await machineFacts();
   say(factLines(facts).join("\n"));
@@ -110,7 +112,7 @@ function optionsOf(
     scale: positive("scale", values.scale) ?? 1,
     runtime,
     large: values.large ?? false,
-    profileDir: values.profile,
+    profileDir: values.profile === undefined ? undefined : resolve(values.profile),
   };
 }
 

@@ -62,7 +62,8 @@ export class Stage {
   #environment(kind: DaemonKind): Record<string, string> {
     const { profileDir } = this.#options;
     if (kind === "go" || profileDir === undefined) return {};
-    return { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${profileDir}` };
+    const preload = join(import.meta.dirname, "profile-preload.ts");
+    return { NODE_OPTIONS: `--import=${preload}`, BENCH_PROFILE_DIR: profileDir };
   }
 
   /** Each side in turn, round after round: what slows the machine for a while slows both. */

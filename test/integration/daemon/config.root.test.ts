@@ -58,8 +58,8 @@ roomTest("keys nobody knows are warnings with their path", async (room) => {
       "  shade = 1",
       '[plugins."io.containerd.none.v1.such"]',
       "  a = 1",
-      "[proxy_plugins.x]",
-      '  type = "snapshot"',
+      "[cgroup]",
+      '  path = "/x"',
     ].join("\n"),
   });
   const log = await daemon.log();
@@ -72,7 +72,7 @@ roomTest("keys nobody knows are warnings with their path", async (room) => {
     log,
     /msg="Ignoring configuration of an unknown plugin" plugin=io\.containerd\.none\.v1\.such\n/,
   );
-  assert.match(log, /msg="Ignoring key in TOML that is not supported yet" key=proxy_plugins\n/);
+  assert.match(log, /msg="Ignoring key in TOML that is not supported yet" key=cgroup\.path\n/);
 });
 
 roomTest("--version has upstream's four fields, and bad usage is told", async () => {

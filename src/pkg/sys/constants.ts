@@ -123,6 +123,7 @@ export const LOCK = { SH: 1, EX: 2, NB: 4, UN: 8 } as const;
 export const CLONE = {
   NEWTIME: 0x80,
   FS: 0x200,
+  FILES: 0x400,
   NEWNS: 0x20000,
   NEWCGROUP: 0x2000000,
   NEWUTS: 0x4000000,

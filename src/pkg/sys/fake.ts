@@ -70,6 +70,7 @@ const answers = {
   prlimit: "value",
   setns: "void",
   unshare: "void",
+  openUserNamespace: "fd",
   gettid: "value",
   exitGroup: "void",
   close: "void",

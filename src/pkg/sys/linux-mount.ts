@@ -101,6 +101,7 @@ export const mountCalls: MountCalls = {
   },
   moveMount(from, to) {
     const flags =
+      MOVE_MOUNT.T_SYMLINKS |
       (from.path.length === 0 ? MOVE_MOUNT.F_EMPTY_PATH : 0) |
       (to.path.length === 0 ? MOVE_MOUNT.T_EMPTY_PATH : 0);
     const [source, target] = [cPath(from.path, "move_mount"), cPath(to.path, "move_mount")];

@@ -2,6 +2,7 @@ import { descriptorCalls } from "#pkg/sys/linux-descriptor.ts";
 import { fileCalls } from "#pkg/sys/linux-file.ts";
 import { mountCalls } from "#pkg/sys/linux-mount.ts";
 import { processCalls } from "#pkg/sys/linux-process.ts";
+import { userNamespaceCalls } from "#pkg/sys/linux-user-namespace.ts";
 import { socketCalls } from "#pkg/sys/linux-socket.ts";
 import { xattrCalls } from "#pkg/sys/linux-xattr.ts";
 import type { Syscalls } from "#pkg/sys/syscall.ts";
@@ -12,6 +13,7 @@ export const linux: Syscalls = {
   ...fileCalls,
   ...xattrCalls,
   ...processCalls,
+  ...userNamespaceCalls,
   ...descriptorCalls,
   ...socketCalls,
 };

@@ -13,6 +13,7 @@ export interface Syscalls
     FileCalls,
     XattrCalls,
     ProcessCalls,
+    UserNamespaceCalls,
     DescriptorCalls,
     SocketCalls {}
 
@@ -60,7 +61,10 @@ export interface MountCalls {
   fsconfigReconfigure(fs: Fd): void;
   /** A mount of the created context, attached nowhere yet. `attributes`: `MOUNT_ATTR.*`. */
   fsmount(fs: Fd, attributes: number): Fd;
-  /** Attaches a detached mount, or moves one. An empty `from.path` means the descriptor itself. */
+  /**
+   * Attaches a detached mount, or moves one. An empty `from.path` means the descriptor itself. A
+   * link at `to` is followed, as `mount` does.
+   */
   moveMount(from: { dirFd: DirFd; path: Path }, to: { dirFd: DirFd; path: Path }): void;
   /** `flags`: `OPEN_TREE.CLONE`, `AT.RECURSIVE`, `AT.EMPTY_PATH`, `AT.SYMLINK_NOFOLLOW`. */
   openTree(dirFd: DirFd, path: Path, flags: number): Fd;
@@ -255,6 +259,17 @@ export interface ProcessCalls {
    * hangs in the kernel, for which `process.exit` would wait.
    */
   exitGroup(code: number): never;
+}
+
+export interface UserNamespaceCalls {
+  /**
+   * A user namespace that nobody is in, with these mappings: lines as in `/proc/PID/uid_map`, the
+   * kernel's maximum being 340. It lasts as long as something refers to it, the descriptor for one.
+   *
+   * Blocks for a few milliseconds. `EPERM` where user namespaces are not allowed, `ENOSPC` beyond
+   * their number, `EINVAL` for mappings that overlap or are empty.
+   */
+  openUserNamespace(uidMap: string, gidMap: string): Fd;
 }
 
 export interface WindowSize {

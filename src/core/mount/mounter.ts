@@ -1,6 +1,7 @@
 import { mkdtemp, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { mountMapped, openMapping, withMappedLowers } from "#core/mount/idmapped.ts";
 import type { Mount } from "#core/mount/mount.ts";
 import {
   type MountPlan,
@@ -11,7 +12,7 @@ import {
 } from "#core/mount/options.ts";
 import { mountOverlay, overlayDataMax } from "#core/mount/overlay.ts";
 import type { Context } from "#pkg/context.ts";
-import { isErrno, notImplemented, wrap } from "#pkg/errors.ts";
+import { invalidArgument, isErrno, notImplemented, wrap } from "#pkg/errors.ts";
 import type { BlockingPool } from "#pkg/sys/blocking.ts";
 import { AT, MS, O, RESOLVE } from "#pkg/sys/constants.ts";
 import type { Fd, Path, Syscalls } from "#pkg/sys/syscall.ts";
@@ -83,12 +84,13 @@ export class Mounter {
     use: (root: string) => Promise<T>,
   ): Promise<T> {
     const root = await mkdtemp(join(this.#tempDir, "containerd-mount"));
+    const made = withoutVolatile(mounts);
     try {
-      await this.mountAll(ctx, withoutVolatile(mounts), root);
+      await this.mountAll(ctx, made, root);
       return await use(root);
     } finally {
       const undo = ctx.detached({ timeoutMs: cleanupMs });
-      await this.unmountAll(undo, root).catch((error: unknown) => {
+      await this.unmountMounts(undo, made, root).catch((error: unknown) => {
         ctx.logger.error("failed to unmount a temporary mount", { dir: root, error });
       });
       // Never recursive: if it is still mounted, that would delete what is mounted.
@@ -125,19 +127,47 @@ export class Mounter {
     }
     const plan = planMount(mount.options);
     if (plan.loop) throw notImplemented("mount option loop");
-    if (plan.uidMap !== undefined || plan.gidMap !== undefined) {
-      throw notImplemented("mount options uidmap and gidmap");
-    }
     const flags = plan.flags & ~propagationFlags;
     const isRemountOnly = (flags & MS.REMOUNT) !== 0 && plan.data.length === 0;
-    if (!isRemountOnly) this.#create(mount, target, plan, flags);
+    const mapping = openMapping(this.#sys, plan);
+    try {
+      if (mapping !== undefined) this.#createMapped(mount, target, plan, mapping);
+      else if (!isRemountOnly) this.#create(mount, target, plan.data, flags);
+    } finally {
+      if (mapping !== undefined) this.#sys.close(mapping);
+    }
     this.#finish(mount, target, plan, flags);
   }
 
-  #create(mount: Mount, target: Path, plan: MountPlan, flags: number): void {
-    const data = plan.data.join(",");
+  #createMapped(mount: Mount, target: Path, plan: MountPlan, mapping: Fd): void {
+    const flags = plan.flags & ~propagationFlags;
+    if ((flags & MS.REMOUNT) !== 0) throw invalidArgument("mount option remount with id mappings");
+    if (mount.type === "overlay") {
+      const from = { data: plan.data, tempDir: this.#tempDir };
+      withMappedLowers(this.#sys, mapping, from, (data) => {
+        this.#create(mount, target, data, flags);
+      });
+      return;
+    }
+    if ((flags & MS.BIND) !== 0) {
+      const recursive = (flags & MS.REC) !== 0;
+      mountMapped(this.#sys, mapping, mount.source, target, { recursive });
+      return;
+    }
+    this.#create(mount, target, plan.data, flags);
+    try {
+      // On top of the other, which a mount that is in use could not be changed into.
+      mountMapped(this.#sys, mapping, target, target, { recursive: false });
+    } catch (error) {
+      this.#sys.umount2(target, 0);
+      throw error;
+    }
+  }
+
+  #create(mount: Mount, target: Path, options: readonly string[], flags: number): void {
+    const data = options.join(",");
     if (mount.type === "overlay" && data.length > overlayDataMax) {
-      mountOverlay(this.#sys, target, plan.data, flags);
+      mountOverlay(this.#sys, target, options, flags);
       return;
     }
     this.#sys.mount(target, {

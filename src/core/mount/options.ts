@@ -92,20 +92,24 @@ export function isReadOnly(mount: Mount): boolean {
 export function readOnlyMounts(mounts: readonly Mount[]): Mount[] {
   return mounts.map((mount) => {
     if (mount.type === "overlay") return { ...mount, options: readOnlyOverlay(mount.options) };
-    const options = mount.options.filter((option) => option !== "rw" && option !== "ro");
+    const options = withoutMappings(mount.options).filter((o) => o !== "rw" && o !== "ro");
     return { ...mount, options: [...options, "ro"] };
   });
 }
 
 function readOnlyOverlay(options: readonly string[]): string[] {
   const upper = overlayUpper(options);
-  const dropped = ["upperdir=", "workdir=", "uidmap=", "gidmap="];
-  const kept = options.filter((option) => !dropped.some((prefix) => option.startsWith(prefix)));
+  const kept = withoutMappings(options).filter((option) => !/^(?:upper|work)dir=/.test(option));
   if (upper === undefined) return kept;
   return kept.map((option) => {
     if (!option.startsWith("lowerdir=")) return option;
     return `lowerdir=${upper}:${option.slice("lowerdir=".length)}`;
   });
+}
+
+/** Without what shows files as belonging to others than they do on the disk. */
+export function withoutMappings(options: readonly string[]): string[] {
+  return options.filter((option) => !/^[ug]idmap=/.test(option));
 }
 
 /** Without what forbids to mount an upper directory again. */
@@ -125,6 +129,11 @@ export function overlayUpper(options: readonly string[]): string | undefined {
 export function overlayLowers(options: readonly string[]): string[] {
   const value = valueOf(options, "lowerdir=");
   return value === undefined || value === "" ? [] : value.split(/(?<!\\):/).map(unescape);
+}
+
+/** For `lowerdir=`, where a colon ends a name and a comma the option. */
+export function escapeLower(path: string): string {
+  return path.replaceAll(/[\\:,]/g, (special) => `\\${special}`);
 }
 
 function unescape(path: string): string {

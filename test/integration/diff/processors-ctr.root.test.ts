@@ -12,12 +12,13 @@ import { roomTest } from "#test/support/room.ts";
 const name = "docker.io/library/busybox:turned";
 const turned = "application/vnd.oci.image.layer.v1.tar+turned";
 
+const turn = "LC_ALL=C tr '\\\\001-\\\\377\\\\000' '\\\\000-\\\\377'";
 const config = `
 [stream_processors."test.turn"]
   accepts = ["${turned}"]
   returns = "application/vnd.oci.image.layer.v1.tar+gzip"
   path = "sh"
-  args = ["-c", "test $ALLOWED = yes || { echo not allowed >&2; exit 7; }; LC_ALL=C tr '\\\\001-\\\\377\\\\000' '\\\\000-\\\\377'"]
+  args = ["-c", "test $ALLOWED = yes || { echo not allowed >&2; exit 7; }; ${turn}"]
   env = ["ALLOWED=%"]
 `;
 

@@ -9,7 +9,7 @@ import {
 } from "#core/diff/stream-processors.ts";
 import type { Mount } from "#core/mount/mount.ts";
 import type { Mounter } from "#core/mount/mounter.ts";
-import { isReadOnly, overlayLowers, overlayUpper } from "#core/mount/options.ts";
+import { isReadOnly, overlayLowers, overlayUpper, withoutMappings } from "#core/mount/options.ts";
 import { keepOpenQuestions } from "#core/snapshots/open-questions.ts";
 import type { ExtractOptions } from "#pkg/archive/layer-extractor.ts";
 import type { AppliedLayer } from "#pkg/archive/tree-job.ts";
@@ -164,5 +164,6 @@ export class WalkingDiffer implements Differ {
 
 function isPlainBind({ type, options }: Mount): boolean {
   const known = new Set(["rw", "bind", "rbind"]);
-  return type === "bind" && options.every((option) => known.has(option));
+  // The tree on the disk has a layer's own ids, whatever the mount makes of them.
+  return type === "bind" && withoutMappings(options).every((option) => known.has(option));
 }

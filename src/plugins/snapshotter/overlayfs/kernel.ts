@@ -28,6 +28,23 @@ export async function probeOverlay(
   }
 }
 
+/** Whether layers in `root` can be mounted with other owners: both the kernel and the disk decide. */
+export async function canMapIds(
+  ctx: Context,
+  mounter: Mounter,
+  root: string,
+  mountOptions: readonly string[],
+): Promise<boolean> {
+  const mapping = ["uidmap=0:666:1", "gidmap=0:666:1"];
+  try {
+    await probeOverlay(ctx, mounter, root, [...mountOptions, ...mapping]);
+    return true;
+  } catch (error) {
+    ctx.logger.info("id-mapped mounts cannot be used", { root, error });
+    return false;
+  }
+}
+
 /**
  * The configured options, and those that every overlay mount of a snapshot is to have where the
  * kernel knows them.

@@ -16,9 +16,10 @@ import type {
 } from "#core/snapshots/snapshots.ts";
 import type { TreeWorkers } from "#pkg/archive/tree-workers.ts";
 import type { Context } from "#pkg/context.ts";
-import { notImplemented, wrap } from "#pkg/errors.ts";
+import { wrap } from "#pkg/errors.ts";
 import { type Failpoints, noFailpoints } from "#pkg/failpoint.ts";
 import type { Labels } from "#pkg/label.ts";
+import { mappingOptions, rootOwner } from "#plugins/snapshotter/overlayfs/mapping-labels.ts";
 
 export interface OverlaySnapshotterOptions {
   readonly root: string;
@@ -29,11 +30,12 @@ export interface OverlaySnapshotterOptions {
   readonly upperdirLabel?: boolean | undefined;
   /** Added to every overlay mount, never to bind mounts. */
   readonly mountOptions?: readonly string[] | undefined;
+  /** The kernel can mount layers with the owners that a snapshot's labels map. */
+  readonly remapIds?: boolean | undefined;
   readonly failpoints?: Failpoints | undefined;
 }
 
 const upperdirKey = "containerd.io/snapshot/overlay.upperdir";
-const mappingKeys = ["containerd.io/snapshot/uidmapping", "containerd.io/snapshot/gidmapping"];
 
 /**
  * Snapshots as directories that overlayfs stacks: `snapshots/<id>/fs` holds what a snapshot
@@ -170,16 +172,14 @@ export class OverlaySnapshotter implements Snapshotter {
     parent: string,
     labels: Labels,
   ): Promise<readonly Mount[]> {
-    if (mappingKeys.some((label) => Object.hasOwn(labels, label))) {
-      throw notImplemented(`snapshot ${key}: id mappings`);
-    }
     try {
+      rootOwner(labels);
       const parentIds = await this.#records.parentIds(parent);
       const id = this.#records.allocateId();
       const chain = await this.#directories.create(
         ctx,
         id,
-        (dir) => this.#fill(dir, kind, parentIds[0]),
+        (dir) => this.#fill(dir, { kind, parentId: parentIds[0], labels }),
         () => {
           this.#failpoints.hit("overlayfs.directory-made");
           return this.#records.create(id, kind, key, parent, labels);
@@ -204,8 +204,9 @@ export class OverlaySnapshotter implements Snapshotter {
         continue;
       }
       const { parentIds } = await this.#records.chain(info.name);
-      const { kind } = info;
-      const fill = (dir: string): Promise<void> => this.#fill(dir, kind, parentIds[0]);
+      const { kind, labels } = info;
+      const [parentId] = parentIds;
+      const fill = (dir: string): Promise<void> => this.#fill(dir, { kind, parentId, labels });
       await this.#directories.create(ctx, id, fill, async () => {});
       ctx.logger.warn("made the directory of a snapshot again", { snapshot: info.name, id });
     }
@@ -224,25 +225,32 @@ export class OverlaySnapshotter implements Snapshotter {
     await dropOpenQuestions(this.#directories.path(id));
   }
 
-  async #fill(dir: string, kind: "active" | "view", parentId: number | undefined): Promise<void> {
+  async #fill(
+    dir: string,
+    { kind, parentId, labels }: { kind: string; parentId: number | undefined; labels: Labels },
+  ): Promise<void> {
     await makeDirectory(join(dir, "fs"), 0o755);
     if (kind === "active") await makeDirectory(join(dir, "work"), 0o711);
-    if (parentId === undefined) return;
+    const mapped = rootOwner(labels);
+    // Without a parent it is the mount itself that is mapped; an upper directory never is.
+    if (parentId === undefined && (mapped === undefined || this.#options.remapIds === true)) return;
     // The root directory of a container belongs to whom its image gave it.
-    const { uid, gid } = await stat(this.#upper(parentId));
+    const { uid, gid } = mapped ?? (await stat(this.#upper(parentId ?? 0)));
     await chown(join(dir, "fs"), uid, gid);
   }
 
   #mountsOf({ id, info, parentIds }: SnapshotChain): readonly Mount[] {
     const [parent] = parentIds;
+    const mapping = this.#options.remapIds === true ? mappingOptions(info.labels) : [];
     if (parent === undefined) {
-      return [bindMount(this.#upper(id), info.kind === "view" ? "ro" : "rw")];
+      return [bindMount(this.#upper(id), mapping, info.kind === "view" ? "ro" : "rw")];
     }
     if (info.kind === "view" && parentIds.length === 1) {
-      return [bindMount(this.#upper(parent), "ro")];
+      return [bindMount(this.#upper(parent), mapping, "ro")];
     }
     const own = [`workdir=${this.#work(id)}`, `upperdir=${this.#upper(id)}`];
     const options = [
+      ...mapping,
       ...(info.kind === "active" ? own : []),
       `lowerdir=${parentIds.map((p) => this.#upper(p)).join(":")}`,
       ...(this.#options.mountOptions ?? []),
@@ -264,8 +272,8 @@ export class OverlaySnapshotter implements Snapshotter {
   }
 }
 
-function bindMount(source: string, access: "ro" | "rw"): Mount {
-  return { type: "bind", source, target: "", options: [access, "rbind"] };
+function bindMount(source: string, mapping: readonly string[], access: "ro" | "rw"): Mount {
+  return { type: "bind", source, target: "", options: [...mapping, access, "rbind"] };
 }
 
 /** Whatever the umask. */

@@ -7,7 +7,11 @@ import { pluginConfig } from "#pkg/plugin/config.ts";
 import { definePlugin, SkipPlugin } from "#pkg/plugin/plugin.ts";
 import { linux } from "#pkg/sys/linux.ts";
 import { hostPlatform } from "#plugins/snapshotter/host-platform.ts";
-import { completeMountOptions, probeOverlay } from "#plugins/snapshotter/overlayfs/kernel.ts";
+import {
+  canMapIds,
+  completeMountOptions,
+  probeOverlay,
+} from "#plugins/snapshotter/overlayfs/kernel.ts";
 import { OverlaySnapshotter } from "#plugins/snapshotter/overlayfs/overlay-snapshotter.ts";
 import { SnapshotPlugin } from "#plugins/types.ts";
 
@@ -40,8 +44,9 @@ export const overlayfs = definePlugin({
     await probeOverlay(ctx, mounter, root, mountOptions).catch((error: unknown) => {
       throw new SkipPlugin(`overlayfs cannot be used in ${root}: ${messageOf(error)}`);
     });
-    // Id-mapped mounts are all that would be allowed, and there are none yet: clients then say so
-    // themselves.
+    const remapIds = await canMapIds(ctx, mounter, root, mountOptions);
+    if (remapIds) capabilities.push("remap-ids");
+    // Without these, clients copy an image's tree for each mapping, where that is allowed.
     if (!config.slow_chown) capabilities.push("only-remap-ids");
     if (!inUserNamespace) capabilities.push("rebase");
     return OverlaySnapshotter.open(ctx, {
@@ -50,6 +55,7 @@ export const overlayfs = definePlugin({
       asyncRemove: !config.sync_remove,
       upperdirLabel: config.upperdir_label,
       mountOptions,
+      remapIds,
     });
   },
 });

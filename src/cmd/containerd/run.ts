@@ -1,4 +1,5 @@
 import { flushCompileCache } from "node:module";
+import { countBuffersWithHeap } from "#cmd/containerd/buffer-accounting.ts";
 import { type Daemon, startDaemon } from "#cmd/containerd/daemon.ts";
 import { handleFailures } from "#cmd/containerd/failures.ts";
 import type { Flags } from "#cmd/containerd/flags.ts";
@@ -22,6 +23,7 @@ import { readRevision } from "#pkg/version.ts";
  * some file system is dead.
  */
 export async function runDaemon(flags: Flags): Promise<never> {
+  countBuffersWithHeap();
   let code = 1;
   try {
     code = await untilStopped(flags);

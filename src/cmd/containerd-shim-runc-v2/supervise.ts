@@ -1,3 +1,4 @@
+import { flushCompileCache } from "node:module";
 import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
 import { CodedError, messageOf } from "#pkg/errors.ts";
 import type { Logger } from "#pkg/log.ts";
@@ -40,7 +41,11 @@ export async function supervise(flags: Flags, logger: Logger): Promise<never> {
     nofileSoft: nofileSoft(),
     stateDir: flags.state === "" ? undefined : flags.state,
     signal: exitSignal(),
-    onReady: () => announce(address, process.pid),
+    onReady: () => {
+      announce(address, process.pid);
+      // Node would keep what it compiled only at an end of its own, which a supervisor never has.
+      flushCompileCache();
+    },
   });
   if (outcome === "taken") announce(address, await joinGroup(address, group));
   // Told to end, it leaves its containers, whose streams would keep the process; and `process.exit`

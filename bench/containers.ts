@@ -31,14 +31,17 @@ export class ContainerMaker {
     return new ContainerMaker(side, container, info?.parent ?? "");
   }
 
-  /** The record and the snapshot; the mounts go into `createTask`. */
+  /**
+   * The record and the snapshot; the mounts go into `createTask`. The record first and, in `remove`, last: it is what
+   * keeps a collection from taking the snapshot.
+   */
   async create(id: string, args: readonly string[]) {
     const { ctx, containers, snapshots } = this.#side;
     const { image, labels, runtime, snapshotter } = this.#container;
-    const { mounts } = await snapshots.prepare(ctx, { snapshotter, key: id, parent: this.#parent });
     const spec = this.#specOf(id, args);
     const own = { id, snapshotKey: id, spec, image, labels, snapshotter };
     await containers.create(ctx, { container: { ...own, ...(runtime && { runtime }) } });
+    const { mounts } = await snapshots.prepare(ctx, { snapshotter, key: id, parent: this.#parent });
     return mounts;
   }
 
@@ -74,16 +77,18 @@ export class ContainerMaker {
   /** The record and the snapshot of a container without a task. */
   async remove(id: string): Promise<void> {
     const { ctx, containers, snapshots } = this.#side;
-    await containers.delete(ctx, { id });
     await snapshots.remove(ctx, { snapshotter: this.#container.snapshotter, key: id });
+    await containers.delete(ctx, { id });
   }
 
   /** Kills, waits, and removes everything of a container that runs. */
   async end(id: string): Promise<void> {
     const { ctx, tasks } = this.#side;
     const exit = tasks.wait(ctx, { containerId: id });
-    await tasks.kill(ctx, { containerId: id, signal: 9, all: true });
-    await exit;
+    const kill = tasks.kill(ctx, { containerId: id, signal: 9, all: true });
+    for (const result of await Promise.allSettled([kill, exit])) {
+      if (result.status === "rejected") throw result.reason;
+    }
     await tasks.delete(ctx, { containerId: id });
     await this.remove(id);
   }

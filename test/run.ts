@@ -1,6 +1,5 @@
 // Runs the tests: `npm test`, `npm test -- unit`, `npm test -- src/pkg/digest.test.ts`, `npm test -- --verbose root`.
 import { writeFileSync } from "node:fs";
-import { availableParallelism } from "node:os";
 import { pathToFileURL } from "node:url";
 import { prepareHost } from "#test/support/prepare-host.ts";
 import { surveyMachine } from "#test/support/machine.ts";
@@ -38,7 +37,7 @@ async function runOne(suite: Suite, verbose: boolean): Promise<Tally> {
   console.log(`== ${suite.name}: ${suite.files.length} files`);
   if (suite.needsRoot) await prepareHost((line) => console.log(line));
   const before = await surveyMachine();
-  const tally = await runSuite(suite, { verbose, concurrency: availableParallelism() });
+  const tally = await runSuite(suite, { verbose });
   const left = await endStragglers();
   if (suite.needsRoot) {
     const after = await surveyMachine();

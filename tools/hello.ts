@@ -1,5 +1,6 @@
 // Pulls an image and runs a container of it, on a daemon that has nothing in common with any other on this machine,
 // and leaves nothing behind. Started by tools/hello.sh.
+import { existsSync } from "node:fs";
 import { rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { isErrno, messageOf } from "#pkg/errors.ts";
@@ -10,7 +11,6 @@ import { whyNot } from "#test/support/needs.ts";
 import { run } from "#test/support/command.ts";
 import { openRoom, type Room } from "#test/support/room.ts";
 import { startRegistry } from "#test/support/registry/registry.ts";
-import { surveyMachine } from "#test/support/machine.ts";
 
 const defaultImage = "docker.io/library/hello-world:latest";
 const registryTimeoutMs = 3_000;
@@ -50,7 +50,7 @@ async function main(args: readonly string[]): Promise<number> {
   // The terminal sends the signal to every process of the group: what waits for one of them ends by itself.
   let interrupted = false;
   for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => (interrupted = true));
-  const before = await surveyMachine();
+  const newFolders = sharedFolders.filter((path) => !existsSync(path));
   const { room, close } = await openRoom();
   let code: number;
   let failure: string | undefined;
@@ -67,7 +67,7 @@ async function main(args: readonly string[]): Promise<number> {
     // An interrupted run leaves what the room has ended by now.
     if (!interrupted) failure = [failure, messageOf(error)].filter(Boolean).join("\n");
   }
-  await removeSharedFolders(before);
+  await removeEmpty(newFolders);
   if (interrupted) failure = "interrupted";
   if (failure !== undefined) console.error(`hello: ${failure}`);
   return failure === undefined ? code : 1;
@@ -159,10 +159,13 @@ function lastLine(text: string): string {
 }
 
 /** ctr and runtimes make these, wherever their daemon is. */
-async function removeSharedFolders(before: ReadonlySet<string>): Promise<void> {
-  const ofDaemon = ["fifo", "runc", "s", "."].map((name) => join("/run/containerd", name));
-  for (const path of [...ofDaemon, "/run/crun"]) {
-    if (before.has(`file ${path}`)) continue;
+const sharedFolders: readonly string[] = [
+  ...["fifo", "runc", "s", "."].map((name) => join("/run/containerd", name)),
+  "/run/crun",
+];
+
+async function removeEmpty(folders: readonly string[]): Promise<void> {
+  for (const path of folders) {
     try {
       await rmdir(path);
     } catch (error) {

@@ -4,7 +4,8 @@ import { isErrno } from "#pkg/errors.ts";
 /**
  * What a whole test run may leave on the machine, beyond the rooms of its tests.
  *
- * Not looked at is /run/containerd/fifo: `ctr run --detach` of Go leaves the folder of its pipes there by design.
+ * The folders that every containerd shares are no leaks, only what stays in them; and not /run/containerd/fifo, where
+ * `ctr run --detach` leaves the folder of its pipes by design.
  */
 export type Machine = ReadonlySet<string>;
 
@@ -21,10 +22,7 @@ export async function surveyMachine(): Promise<Machine> {
   return new Set([
     ...mounts.filter(Boolean).map((line) => `mount ${line.split(" ").slice(3, 5).join(" on ")}`),
     ...(await names("/run/netns")).map((path) => `network namespace ${path}`),
-    ...(await names("/run"))
-      .filter((path) => path === "/run/containerd" || path === "/run/crun")
-      .map((path) => `file ${path}`),
-    ...(await names("/run/containerd")).map((path) => `file ${path}`),
+    ...(await names("/run/containerd/runc")).map((path) => `runtime state ${path}`),
     ...(await names("/run/containerd/s")).map((path) => `socket ${path}`),
     ...(await names("/tmp"))
       .filter((path) => path.includes("/ctrd-"))

@@ -1,4 +1,5 @@
 import { globSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join, relative, resolve } from "node:path";
 import { Transform } from "node:stream";
 import { finished } from "node:stream/promises";
@@ -11,10 +12,11 @@ export interface Suite {
   /** Absolute. */
   readonly files: readonly string[];
   readonly needsRoot: boolean;
-  /** Suites with containers run one file after the other: what they start is seen by every neighbour. */
-  readonly inParallel: boolean;
+  /** How many files run at a time. */
+  readonly concurrency: number;
 }
 
+const cores = availableParallelism();
 const project = resolve(import.meta.dirname, "../..");
 const names = ["unit", "root", "compat", "long"] as const;
 
@@ -51,7 +53,8 @@ function allSuites(): Suite[] {
     name,
     files: paths.filter(choose).map((file) => join(project, file)),
     needsRoot,
-    inParallel: !needsRoot,
+    // Files with containers mostly wait for them.
+    concurrency: needsRoot ? Math.max(2, Math.floor(cores / 2)) : cores,
   });
   return [
     suite("unit", (file) => !isRoot(file), false),
@@ -69,26 +72,23 @@ function longSuite(name: string | undefined): Suite {
     );
   }
   const paths = files.map((file) => join(project, file));
-  return { name: "long", files: paths, needsRoot: true, inParallel: false };
+  return { name: "long", files: paths, needsRoot: true, concurrency: 1 };
 }
 
-export async function runSuite(
-  suite: Suite,
-  { verbose, concurrency }: { verbose: boolean; concurrency: number },
-): Promise<Tally> {
+export async function runSuite(suite: Suite, { verbose }: { verbose: boolean }): Promise<Tally> {
   const started = performance.now();
   const skips: Skip[] = [];
   const counts = { tests: 0, passed: 0, failed: 0, cancelled: 0, todo: 0 };
   const events = run({
     files: suite.files,
-    concurrency: suite.inParallel ? concurrency : 1,
+    concurrency: suite.concurrency,
     execArgv: ["--disable-warning=ExperimentalWarning"],
     cwd: project,
   });
-  events.on("test:pass", ({ name, skip, file = "" }) => {
+  events.on("test:pass", ({ name, skip, file = "", entryFile = file }) => {
     if (skip === undefined || skip === false) return;
     const reason = skip === true ? "no reason given" : skip;
-    skips.push({ file: relative(project, file), name, reason });
+    skips.push({ file: relative(project, entryFile), name, reason });
   });
   events.on("test:summary", (summary) => {
     if (summary.file === undefined) Object.assign(counts, summary.counts);

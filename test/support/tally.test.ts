@@ -9,6 +9,8 @@ const unit = { ...emptyTally("unit"), tests: 5, passed: 4, failed: 1 };
 void test("judgeSkips() lets through what is listed with its reason, and nothing else", () => {
   const listed = { file: skip.file, reason: skip.reason, why: "crun is not packaged there" };
   assert.deepEqual(judgeSkips([unit, root], [listed]), []);
+  const { file: _file, ...anywhere } = listed;
+  assert.deepEqual(judgeSkips([root], [anywhere]), []);
   assert.deepEqual(judgeSkips([root], [{ ...listed, reason: "needs root" }]), [skip]);
   assert.deepEqual(judgeSkips([root], [{ ...listed, file: "test/b.root.test.ts" }]), [skip]);
 });

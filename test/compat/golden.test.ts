@@ -3,22 +3,7 @@ import { readdirSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { daemonKind } from "#test/support/daemon.ts";
-import { roomTest } from "#test/support/room.ts";
 import { compatCases } from "./cases/all.ts";
-import { readGolden } from "./golden.ts";
-import { transcribe } from "./transcript.ts";
-
-for (const compatCase of compatCases) {
-  roomTest(
-    compatCase.name,
-    async (room) => {
-      const actual = await transcribe(room, compatCase, daemonKind());
-      assert.equal(actual, await readGolden(compatCase, daemonKind()));
-    },
-    { needs: ["runc", ...(compatCase.needs ?? [])] },
-  );
-}
 
 void test("every recording belongs to a case, and every case has its name to itself", () => {
   const names = compatCases.map((compatCase) => compatCase.name);

@@ -1,0 +1,4 @@
+import { containerCases } from "./cases/containers.ts";
+import { compatTests } from "./compat-tests.ts";
+
+compatTests(containerCases);

@@ -1,0 +1,4 @@
+import { daemonCases } from "./cases/daemon.ts";
+import { compatTests } from "./compat-tests.ts";
+
+compatTests(daemonCases);

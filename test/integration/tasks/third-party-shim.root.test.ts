@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { linux } from "#pkg/sys/linux.ts";
 import { debianProgram } from "#test/support/debian.ts";
@@ -32,6 +32,10 @@ async function startSleeper(
   const [record] = daemon.manager.records.list();
   assert.ok(record);
   const { shimPid } = await record.link.ask(ctx, (shim) => shim.connect(ctx, "c1"));
+  // Go's shim leaves its socket when it is killed, and neither daemon takes it away.
+  const bundle = join(room.dir, "state", room.namespace, "c1");
+  const address = await readFile(join(bundle, "address"), "utf8");
+  room.resources.defer(() => rm(address.replace("unix://", ""), { force: true }));
   return { pid, shim: shimPid };
 }
 

@@ -65,7 +65,8 @@ suite("order of what is told", () => {
       await task.delete(ctx, { id: "c1", execId });
     };
     for (let n = 0; n < 50; n += 5) await Promise.all([0, 1, 2, 3, 4].map((i) => one(n + i)));
-    await shim.waitForEvent((event) => event.id === "e49" && event.topic === "/tasks/exit");
+    const exits = () => shim.events.filter((event) => event.topic === "/tasks/exit").length;
+    await shim.waitForEvent(() => exits() === 50);
     for (let n = 0; n < 50; n++) {
       const told = shim.events.filter((event) => event.id === `e${n}`).map((event) => event.topic);
       assert.deepEqual(told, ["/tasks/exec-added", "/tasks/exec-started", "/tasks/exit"]);

@@ -53,8 +53,8 @@ function allSuites(): Suite[] {
     name,
     files: paths.filter(choose).map((file) => join(project, file)),
     needsRoot,
-    // Files with containers mostly wait for them.
-    concurrency: needsRoot ? Math.max(2, Math.floor(cores / 2)) : cores,
+    // Suites with containers run one file after the other: what they start is seen by every neighbour.
+    concurrency: needsRoot ? 1 : cores,
   });
   return [
     suite("unit", (file) => !isRoot(file), false),

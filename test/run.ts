@@ -1,12 +1,17 @@
 // Runs the tests: `npm test`, `npm test -- unit`, `npm test -- src/pkg/digest.test.ts`, `npm test -- --verbose root`.
 import { writeFileSync } from "node:fs";
-import { pathToFileURL } from "node:url";
 import { prepareHost } from "#test/support/prepare-host.ts";
 import { surveyMachine } from "#test/support/machine.ts";
-import { descendantsOf } from "#test/support/processes.ts";
+import { descendantsOf, killIfThere } from "#test/support/processes.ts";
 import { adoptOrphans } from "#test/support/reaper.ts";
 import { emptyTally, judgeSkips, summaryLines, type Tally } from "#test/support/tally.ts";
-import { runSuite, type Suite, suitesFor } from "#test/support/suites.ts";
+import {
+  NoSuchTests,
+  runSuite,
+  runSuiteTwice,
+  type Suite,
+  suitesFor,
+} from "#test/support/suites.ts";
 
 const started = performance.now();
 const inCi = process.env["CI"] === "true";
@@ -23,7 +28,7 @@ async function main(argv: readonly string[]): Promise<void> {
   }
   adoptOrphans();
   const verbose = argv.includes("--verbose");
-  const suites = await suitesFor(argv.filter((arg) => arg !== "--verbose"));
+  const suites = suitesFor(argv.filter((arg) => arg !== "--verbose"));
   const tallies: Tally[] = [];
   for (const suite of suites) tallies.push(await runOne(suite, verbose));
   report(tallies);
@@ -35,26 +40,30 @@ async function runOne(suite: Suite, verbose: boolean): Promise<Tally> {
     return { ...emptyTally(suite.name), skips: [{ file: suite.name, name: "suite", reason }] };
   }
   console.log(`== ${suite.name}: ${suite.files.length} files`);
-  if (suite.needsRoot) await prepareHost((line) => console.log(line));
-  const before = await surveyMachine();
-  const tally = await runSuite(suite, { verbose });
-  const left = await endStragglers();
-  if (suite.needsRoot) {
-    const after = await surveyMachine();
-    const changes = [...after].filter((thing) => !before.has(thing));
-    // Others may work on this machine; on one of CI's nobody does.
-    if (inCi) left.push(...changes);
-    else for (const change of changes) console.log(`new on this machine: ${change}`);
+  if (!suite.needsRoot) {
+    const tally = await runSuiteTwice(suite, { verbose });
+    return withLeftovers(tally, await endStragglers());
   }
-  for (const thing of left) console.log(`left behind by ${suite.name}: ${thing}`);
-  const failed = left.length > 0 ? tally.failed + 1 : tally.failed;
-  return { ...tally, failed };
+  await prepareHost((line) => console.log(line));
+  const before = await surveyMachine();
+  const tally = await runSuiteTwice(suite, { verbose });
+  const left = await endStragglers();
+  const changes = [...(await surveyMachine())].filter((thing) => !before.has(thing));
+  // Others may work on this machine; on one of CI's nobody does.
+  if (inCi) return withLeftovers(tally, [...left, ...changes]);
+  for (const change of changes) console.log(`new on this machine: ${change}`);
+  return withLeftovers(tally, left);
+}
+
+function withLeftovers(tally: Tally, left: readonly string[]): Tally {
+  for (const thing of left) console.log(`left behind by ${tally.suite}: ${thing}`);
+  return left.length > 0 ? { ...tally, failed: tally.failed + 1 } : tally;
 }
 
 /** Processes that outlived the test file that started them. */
 async function endStragglers(): Promise<string[]> {
   const stragglers = (await descendantsOf(process.pid)).filter((info) => info.state !== "Z");
-  for (const info of stragglers) process.kill(info.pid, "SIGKILL");
+  for (const info of stragglers) killIfThere(info.pid);
   return stragglers.map((info) => `process ${info.pid}: ${info.command}`);
 }
 
@@ -71,5 +80,10 @@ function report(tallies: readonly Tally[]): void {
   process.exitCode = failed ? 1 : 0;
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href)
+try {
   await main(process.argv.slice(2));
+} catch (error) {
+  if (!(error instanceof NoSuchTests)) throw error;
+  console.error(error.message);
+  process.exitCode = 1;
+}

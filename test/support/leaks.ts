@@ -2,7 +2,7 @@ import { readFile, readdir, rm, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { isErrno } from "#pkg/errors.ts";
 import { run } from "#test/support/command.ts";
-import { descendantsOf, type ProcessInfo } from "#test/support/processes.ts";
+import { descendantsOf, killIfThere, type ProcessInfo } from "#test/support/processes.ts";
 
 /** What belongs to one room: paths below `dir`, names that contain `namespace`, descendants of this process. */
 export interface Scope {
@@ -59,10 +59,10 @@ async function leaksNow(baseline: Baseline): Promise<string[]> {
 
 /** Ends what is left, so that one leak is one failure, and removes the empty folders of the namespace itself. */
 export async function endLeftovers(baseline: Baseline): Promise<void> {
-  for (const info of await newProcesses(baseline)) kill(info.pid);
+  for (const info of await newProcesses(baseline)) killIfThere(info.pid);
   for (const path of await cgroupsOf(baseline, { leaves: true })) {
     const pids = await readFile(join(path, "cgroup.procs"), "utf8");
-    for (const pid of pids.split("\n").filter(Boolean)) kill(Number(pid));
+    for (const pid of pids.split("\n").filter(Boolean)) killIfThere(Number(pid));
   }
   // A lazy unmount of the deepest first: what is busy goes with its last user.
   for (const path of (await mountsOf(baseline)).toReversed()) await run(["umount", "-l", path]);
@@ -73,14 +73,6 @@ export async function endLeftovers(baseline: Baseline): Promise<void> {
 /** Where a runtime keeps what it knows of its containers, wherever the daemon has its state. */
 function runtimeState(scope: Scope): string {
   return join("/run/containerd/runc", scope.namespace);
-}
-
-function kill(pid: number): void {
-  try {
-    process.kill(pid, "SIGKILL");
-  } catch (error) {
-    if (!isErrno(error, "ESRCH")) throw error;
-  }
 }
 
 async function removeCgroup(path: string): Promise<void> {

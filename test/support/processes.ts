@@ -30,6 +30,15 @@ export async function processInfo(pid: number): Promise<ProcessInfo | undefined>
   }
 }
 
+/** Kills a process that may have ended by itself meanwhile. */
+export function killIfThere(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch (error) {
+    if (!isErrno(error, "ESRCH")) throw error;
+  }
+}
+
 /** Every process below this one, orphans included once `adoptOrphans` was called. */
 export async function descendantsOf(root: number): Promise<ProcessInfo[]> {
   const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);

@@ -20,11 +20,14 @@ const cores = availableParallelism();
 const project = resolve(import.meta.dirname, "../..");
 const names = ["unit", "root", "compat", "long"] as const;
 
+/** Nothing fits what was asked for. */
+export class NoSuchTests extends Error {}
+
 /**
  * The suites an argument list names: `unit`, `root`, `compat`, `long NAME`, or files. None named: all but `long`.
  * Throws where a name fits nothing, so that a misspelt file is no success.
  */
-export async function suitesFor(args: readonly string[]): Promise<Suite[]> {
+export function suitesFor(args: readonly string[]): Suite[] {
   const all = allSuites();
   if (args[0] === "long") return [longSuite(args[1])];
   const chosen = args.filter((arg) => names.some((name) => name === arg));
@@ -32,7 +35,7 @@ export async function suitesFor(args: readonly string[]): Promise<Suite[]> {
   const suites = chosen.length > 0 ? all.filter((suite) => chosen.includes(suite.name)) : all;
   const narrowed = suites.map((suite) => ({ ...suite, files: suite.files.filter(fits(patterns)) }));
   const found = narrowed.filter((suite) => suite.files.length > 0);
-  if (found.length === 0) throw new Error(`no test file fits ${args.join(" ")}`);
+  if (found.length === 0) throw new NoSuchTests(`no test file fits ${args.join(" ")}`);
   return found;
 }
 
@@ -67,7 +70,7 @@ function longSuite(name: string | undefined): Suite {
   const all = globSync("test/**/*.long.test.ts", { cwd: project });
   const files = all.filter((file) => name !== undefined && file.includes(name));
   if (files.length === 0) {
-    throw new Error(
+    throw new NoSuchTests(
       `npm run test:long -- NAME, with NAME one of: ${all.join(", ") || "(none yet)"}`,
     );
   }
@@ -90,6 +93,10 @@ export async function runSuite(suite: Suite, { verbose }: { verbose: boolean }):
     const reason = skip === true ? "no reason given" : skip;
     skips.push({ file: relative(project, entryFile), name, reason });
   });
+  const failedFiles = new Set<string>();
+  events.on("test:fail", ({ file, entryFile = file }) => {
+    if (entryFile !== undefined) failedFiles.add(entryFile);
+  });
   events.on("test:summary", (summary) => {
     if (summary.file === undefined) Object.assign(counts, summary.counts);
   });
@@ -97,7 +104,32 @@ export async function runSuite(suite: Suite, { verbose }: { verbose: boolean }):
   const text = shown.pipe(new spec());
   text.pipe(process.stdout, { end: false });
   await finished(text);
-  return { suite: suite.name, ...counts, skips, durationMs: performance.now() - started };
+  const durationMs = performance.now() - started;
+  return { suite: suite.name, ...counts, failedFiles: [...failedFiles], skips, durationMs };
+}
+
+const secondTriesMax = 3;
+
+/**
+ * Runs files that failed once more, each alone on the machine, and says so: clients of a busy machine run out of time.
+ *
+ * What fails twice has failed, and so have more than three files.
+ */
+export async function runSuiteTwice(suite: Suite, options: { verbose: boolean }): Promise<Tally> {
+  const first = await runSuite(suite, options);
+  const files = first.failedFiles;
+  if (files.length === 0 || files.length > secondTriesMax) return first;
+  for (const file of files) console.log(`second try: ${relative(project, file)}`);
+  const second = await runSuite({ ...suite, files }, options);
+  console.log(`second try: ${first.failed} failed before, ${second.failed} now`);
+  return {
+    ...first,
+    passed: first.passed + first.failed + first.cancelled - second.failed - second.cancelled,
+    failed: second.failed,
+    cancelled: second.cancelled,
+    failedFiles: second.failedFiles,
+    durationMs: first.durationMs + second.durationMs,
+  };
 }
 
 interface ReporterEvent {

@@ -15,12 +15,15 @@ export interface Tally {
   readonly failed: number;
   readonly cancelled: number;
   readonly todo: number;
+  /** Absolute. */
+  readonly failedFiles: readonly string[];
   readonly skips: readonly Skip[];
   readonly durationMs: number;
 }
 
 export function emptyTally(suite: string): Tally {
-  return { suite, tests: 0, passed: 0, failed: 0, cancelled: 0, todo: 0, skips: [], durationMs: 0 };
+  const counts = { tests: 0, passed: 0, failed: 0, cancelled: 0, todo: 0 };
+  return { suite, ...counts, failedFiles: [], skips: [], durationMs: 0 };
 }
 
 interface ExpectedSkip {

@@ -5,13 +5,7 @@ import { surveyMachine } from "#test/support/machine.ts";
 import { descendantsOf, killIfThere } from "#test/support/processes.ts";
 import { adoptOrphans } from "#test/support/reaper.ts";
 import { emptyTally, judgeSkips, summaryLines, type Tally } from "#test/support/tally.ts";
-import {
-  NoSuchTests,
-  runSuite,
-  runSuiteTwice,
-  type Suite,
-  suitesFor,
-} from "#test/support/suites.ts";
+import { NoSuchTests, runSuiteTwice, type Suite, suitesFor } from "#test/support/suites.ts";
 
 const started = performance.now();
 const inCi = process.env["CI"] === "true";

@@ -1,8 +1,6 @@
-import type { SnapshotInfo } from "#core/snapshots/snapshots.ts";
 import type { NodeId, Transaction } from "#core/metadata/transaction.ts";
 import { invalidArgument, notFound } from "#pkg/errors.ts";
 import { maskedMap, parseFieldPath } from "#pkg/field-mask.ts";
-import { type Adaptor, labelField } from "#pkg/filters/filter.ts";
 import type { Labels } from "#pkg/label.ts";
 import { bigint, encodeMap, optionalText, type Row, stringMap, text } from "#pkg/sqlite/row.ts";
 import type { UnixNanos } from "#pkg/time.ts";
@@ -110,22 +108,4 @@ export function inheritedLabels(labels: Labels): Labels {
       ([key]) => key === "containerd.io/snapshot.ref" || key.startsWith("containerd.io/snapshot/"),
     ),
   );
-}
-
-/** What filters see of a snapshot. */
-export function snapshotField(info: SnapshotInfo): Adaptor {
-  return (path) => {
-    switch (path[0]) {
-      case "kind":
-        return info.kind;
-      case "name":
-        return info.name;
-      case "parent":
-        return info.parent;
-      case "labels":
-        return labelField(info.labels, path);
-      default:
-        return undefined;
-    }
-  };
 }

@@ -19,8 +19,8 @@ import {
   requireParent,
   type SnapshotRecord,
   selectSnapshot,
-  snapshotField,
 } from "#core/metadata/snapshot-rows.ts";
+import { snapshotField } from "#core/snapshots/filter-fields.ts";
 import { backendKey, type MetadataState } from "#core/metadata/state.ts";
 import type { Transaction } from "#core/metadata/transaction.ts";
 import type {

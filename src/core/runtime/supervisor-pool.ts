@@ -9,9 +9,9 @@ import type { ShimDialer } from "#core/runtime/shim-connection.ts";
 import { type ShimHost, shimEnvironment } from "#core/runtime/shim-command.ts";
 import { Supervisor, type SupervisorGroup } from "#core/runtime/supervisor.ts";
 import { TaskProxy } from "#core/runtime/task-proxy.ts";
-import { within } from "#core/runtime/within.ts";
 import type { Context } from "#pkg/context.ts";
 import { CodedError, isErrno, wrap } from "#pkg/errors.ts";
+import { settledOrAborted } from "#pkg/until.ts";
 
 /**
  * Kept in the metadata of `bootstrap.json`: it tells a bundle of ours from a third-party shim's.
@@ -89,7 +89,7 @@ export class SupervisorPool {
     try {
       await using transport = await this.#options.dial(ctx, bootstrap);
       await new TaskProxy(transport, bootstrap.version).shutdown(ctx, "");
-      await within(ctx, transport.closed);
+      await settledOrAborted(transport.closed, ctx);
     } catch (error) {
       // Gone, as a rule; its end may also overtake the answer.
       ctx.logger.debug("supervisor without tasks", { address: bootstrap.address, error });
@@ -177,14 +177,14 @@ async function launchSupervisor(
   });
   let announcement: string;
   try {
-    announcement = await within(ctx, program.announcement);
+    announcement = await settledOrAborted(program.announcement, ctx);
   } catch (error) {
     program.kill();
     throw wrap(`supervisor ${program.pid} is not ready`, error);
   }
   const bootstrap = tryParseBootstrapJson(announcement.trim());
   if (bootstrap && bootstrap.address !== "") return bootstrap;
-  const failure = await within(ctx, program.exited);
+  const failure = await settledOrAborted(program.exited, ctx);
   const said = `it said ${JSON.stringify(announcement.slice(0, 200))}`;
   throw new CodedError("unknown", `supervisor did not start: ${failure || said}`);
 }

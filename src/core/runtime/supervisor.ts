@@ -3,9 +3,9 @@ import type { BootstrapResult } from "#core/runtime/bootstrap.ts";
 import type { ShimDialer, ShimTransport } from "#core/runtime/shim-connection.ts";
 import type { ShimLink } from "#core/runtime/shim-link.ts";
 import { TaskProxy } from "#core/runtime/task-proxy.ts";
-import { within } from "#core/runtime/within.ts";
 import type { Context } from "#pkg/context.ts";
 import { hasCode, unavailable } from "#pkg/errors.ts";
+import { settledOrAborted } from "#pkg/until.ts";
 
 /** Which containers share a process. */
 export interface SupervisorGroup {
@@ -96,17 +96,17 @@ export class Supervisor {
         case "up":
           if (state.serving.transport.isOpen) return state.serving;
           // Its loss is about to be noticed; let that happen first.
-          await within(ctx, state.serving.transport.closed);
+          await settledOrAborted(state.serving.transport.closed, ctx);
           break;
         case "starting":
-          return within(ctx, state.serving);
+          return settledOrAborted(state.serving, ctx);
         case "ending":
-          await within(ctx, state.over);
+          await settledOrAborted(state.over, ctx);
           break;
         case "down":
-          return within(
-            ctx,
+          return settledOrAborted(
             this.#start((lifetime) => this.#options.launch(lifetime)),
+            ctx,
           );
         case "closed":
           ctx.throwIfEnded();
@@ -132,7 +132,7 @@ export class Supervisor {
         return this.#options.launch(lifetime);
       }
     });
-    await within(ctx, start);
+    await settledOrAborted(start, ctx);
   }
 
   /**
@@ -233,7 +233,7 @@ export class Supervisor {
   async #end(transport: ShimTransport): Promise<void> {
     const bounded = this.#options.lifetime.detached({ timeoutMs: endTimeoutMs });
     try {
-      await within(bounded, transport.closed);
+      await settledOrAborted(transport.closed, bounded);
     } catch {
       // -- it has tasks that this daemon does not know: it stays, and the next start finds it again
       await transport.close();
@@ -293,7 +293,7 @@ export class SupervisorLink implements ShimLink {
       // `unavailable` over a connection that stands: it was about to end and has done nothing.
       if (!hasCode(error, "unavailable") || !transport.isOpen) throw error;
     }
-    await within(ctx.withTimeout(endTimeoutMs), transport.closed);
+    await settledOrAborted(transport.closed, ctx.withTimeout(endTimeoutMs));
     return made((await this.#supervisor.serving(ctx)).tasks);
   }
 

@@ -1,6 +1,7 @@
 import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { maskedLabels, snapshotField } from "#core/metadata/snapshot-rows.ts";
+import { maskedLabels } from "#core/metadata/snapshot-rows.ts";
+import { snapshotField } from "#core/snapshots/filter-fields.ts";
 import type { Mount } from "#core/mount/mount.ts";
 import type {
   SnapshotInfo,

@@ -28,6 +28,14 @@ export function parseFailpoints(spec: string): Failpoints {
   };
 }
 
+/** The failpoints that a specification names. Throws as `parseFailpoints`. */
+export function namesIn(spec: string): readonly string[] {
+  return spec
+    .split(",")
+    .filter(Boolean)
+    .map((text) => parseAction(text)[0]);
+}
+
 interface Action {
   readonly verb: "kill" | "error";
   remaining: number;

@@ -4,6 +4,7 @@ import { type Config, defaultConfig } from "#cmd/containerd/config/config.ts";
 import { loadConfig } from "#cmd/containerd/config/load.ts";
 import { makeTopLevelDirectories } from "#cmd/containerd/directories.ts";
 import { lockDirectory } from "#cmd/containerd/directory-lock.ts";
+import { readFailpoints } from "#cmd/containerd/failpoints.ts";
 import { addressesOf, applyFlags, type Flags } from "#cmd/containerd/flags.ts";
 import { assertNotForeignRoot } from "#cmd/containerd/foreign-root.ts";
 import type { Host } from "#cmd/containerd/host.ts";
@@ -27,6 +28,8 @@ export interface DaemonOptions {
   /** For a path given to the log: whether lines go to a terminal. */
   readonly terminal: boolean;
   readonly notifySocket: string | undefined;
+  /** The value of `CONTAINERD_FAILPOINTS`. */
+  readonly failpoints: string | undefined;
   /** When the process began, by `performance.now()`. */
   readonly startedMs: number;
 }
@@ -49,6 +52,7 @@ export async function startDaemon(ctx: Context, options: DaemonOptions): Promise
     level: parseLogLevel(config.debug.level || "info"),
     format: logFormatter(config.debug.format, { terminal: options.terminal }),
   });
+  const failpoints = readFailpoints(options.failpoints, ctx.logger);
   const processors = Object.entries(config.streamProcessors);
   const streamProcessors = processors.map(([id, processor]) => ({ id, ...processor }));
   const plugins = [
@@ -80,6 +84,7 @@ export async function startDaemon(ctx: Context, options: DaemonOptions): Promise
       grpcAddress: addresses.grpc,
       ttrpcAddress: addresses.ttrpc,
       timeouts: parseTimeouts(config.timeouts),
+      failpoints,
       section: (id) => config.plugins[id],
     }),
   );

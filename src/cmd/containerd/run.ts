@@ -60,6 +60,7 @@ async function untilStopped(flags: Flags): Promise<number> {
     log,
     terminal,
     notifySocket,
+    failpoints: process.env["CONTAINERD_FAILPOINTS"],
     startedMs: 0,
   };
   let daemon: Daemon;

@@ -1,5 +1,6 @@
 import type { Context } from "#pkg/context.ts";
 import { CodedError, wrap } from "#pkg/errors.ts";
+import { type Failpoints, noFailpoints } from "#pkg/failpoint.ts";
 import { inOrder, requirements } from "#pkg/plugin/order.ts";
 import {
   type AnyPlugin,
@@ -24,6 +25,7 @@ export interface GraphOptions {
   readonly ttrpcAddress: string;
   /** In milliseconds, by name; they win over what the plugins declare. */
   readonly timeouts?: ReadonlyMap<string, number> | undefined;
+  readonly failpoints?: Failpoints | undefined;
   /** The section of the configuration under a plugin's uri. */
   section?(uri: string): ConfigTable | undefined;
 }
@@ -167,6 +169,7 @@ class Run {
       platforms: record.platforms,
       capabilities: record.capabilities,
       resources,
+      failpoints: this.#options.failpoints ?? noFailpoints,
       plugins: this.records,
       registerReadiness,
     });

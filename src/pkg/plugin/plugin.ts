@@ -1,5 +1,6 @@
 import type { Context } from "#pkg/context.ts";
 import { CodedError } from "#pkg/errors.ts";
+import type { Failpoints } from "#pkg/failpoint.ts";
 
 declare const instance: unique symbol;
 
@@ -122,6 +123,8 @@ export interface InitContext<R extends Requirements, Config> {
   readonly capabilities: string[];
   /** Disposed after the instance when the plugin stops, and at once when `init` throws. */
   readonly resources: AsyncDisposableStack;
+  /** For code that promises to survive a crash between its steps. */
+  readonly failpoints: Failpoints;
   /** Every plugin whose turn has been so far, in order; grows while the daemon starts. */
   readonly plugins: readonly PluginRecord[];
   /**

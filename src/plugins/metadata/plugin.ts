@@ -24,7 +24,7 @@ export const boltMetadata = definePlugin({
     snapshotters: all(SnapshotPlugin),
   },
   config: pluginConfig(schema, { content_sharing_policy: "shared", no_sync: false }),
-  async init({ ctx, needs, config, rootDir, exports }) {
+  async init({ ctx, needs, config, rootDir, exports, failpoints }) {
     await mkdir(rootDir, { recursive: true, mode: 0o711 });
     const path = join(rootDir, "meta.sqlite");
     const policy = config.content_sharing_policy;
@@ -41,6 +41,7 @@ export const boltMetadata = definePlugin({
       contentSharingPolicy: policy,
       noSync: config.no_sync,
       lockTimeoutMs,
+      failpoints,
     });
   },
 });

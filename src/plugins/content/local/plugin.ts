@@ -6,8 +6,8 @@ export const localContent = definePlugin({
   type: ContentPlugin,
   id: "content",
   requires: {},
-  async init({ rootDir, exports }) {
+  async init({ rootDir, exports, failpoints }) {
     exports.set("root", rootDir);
-    return LocalContentStore.open(rootDir);
+    return LocalContentStore.open(rootDir, { failpoints });
   },
 });

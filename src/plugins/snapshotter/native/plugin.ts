@@ -11,10 +11,11 @@ export const native = definePlugin({
   id: "native",
   requires: {},
   config: pluginConfig(v.object({ root_path: v.string() }), { root_path: "" }),
-  async init({ ctx, config, rootDir, platforms, exports, resources }) {
+  async init({ ctx, config, rootDir, platforms, exports, resources, failpoints }) {
     platforms.push(hostPlatform());
     const root = config.root_path === "" ? rootDir : config.root_path;
     exports.set("root", root);
-    return NativeSnapshotter.open(ctx, { root, workers: resources.use(new TreeWorkers()) });
+    const workers = resources.use(new TreeWorkers());
+    return NativeSnapshotter.open(ctx, { root, workers, failpoints });
   },
 });

@@ -34,7 +34,7 @@ export const overlayfs = definePlugin({
     slow_chown: false,
     mount_options: [],
   }),
-  async init({ ctx, config, rootDir, platforms, capabilities, exports, resources }) {
+  async init({ ctx, config, rootDir, platforms, capabilities, exports, resources, failpoints }) {
     platforms.push(hostPlatform());
     const root = config.root_path === "" ? rootDir : config.root_path;
     exports.set("root", root);
@@ -56,6 +56,7 @@ export const overlayfs = definePlugin({
       upperdirLabel: config.upperdir_label,
       mountOptions,
       remapIds,
+      failpoints,
     });
   },
 });

@@ -1,0 +1,44 @@
+import { invalidArgument } from "#pkg/errors.ts";
+import { type Failpoints, namesIn, noFailpoints, parseFailpoints } from "#pkg/failpoint.ts";
+import type { Logger } from "#pkg/log.ts";
+
+/** Every failpoint of the daemon, and between which two steps it stands. */
+export const failpoints: Readonly<Record<string, string>> = {
+  "content.before-sync": "a blob's bytes are written, not yet synced",
+  "content.after-sync": "they are synced, not yet verified",
+  "content.after-rename": "the blob has its name, its folder is not synced",
+  "content.after-directory-sync": "it is durable, its ingest still stands",
+  "content.after-ingest-removed": "its ingest is gone, the commit is not answered",
+  "database.before-commit": "a transaction of any database has run, not committed",
+  "database.after-commit": "it is committed, its log is not synced",
+  "database.after-sync": "the log is synced, nobody was answered",
+  "metadata.content-before-record": "a blob is durable, no record names it",
+  "metadata.snapshot-before-record": "a backend has made a snapshot, no record names it",
+  "metadata.snapshot-commit-intended": "a commit is recorded as intended, the backend not asked",
+  "metadata.snapshot-commit-before-record": "the backend has committed, the record says intended",
+  "metadata.marked": "a collection has marked, nothing is deleted",
+  "metadata.collected-before-sweep": "its records are deleted, no backend is swept",
+  "metadata.sweep-before-snapshot": "a snapshot is about to be swept",
+  "native.directory-made": "a snapshot's directory stands, its record does not",
+  "native.commit-synced": "a snapshot's files are synced, it is not committed",
+  "native.record-removed": "a snapshot's record is gone, its directory stands",
+  "overlayfs.directory-made": "as for native",
+  "overlayfs.commit-synced": "as for native",
+  "overlayfs.record-removed": "as for native",
+};
+
+/**
+ * What `CONTAINERD_FAILPOINTS` asks for, as `parseFailpoints` reads it.
+ *
+ * Never silently: a daemon that fails on purpose says so, and one that was told a name that is none does not start.
+ */
+export function readFailpoints(spec: string | undefined, logger: Logger): Failpoints {
+  if (spec === undefined || spec === "") return noFailpoints;
+  const unknown = namesIn(spec).find((name) => !Object.hasOwn(failpoints, name));
+  if (unknown !== undefined) {
+    throw invalidArgument(`CONTAINERD_FAILPOINTS: ${JSON.stringify(unknown)} is no failpoint`);
+  }
+  const parsed = parseFailpoints(spec);
+  logger.warn("failpoints are on: this daemon fails where it is told to", { failpoints: spec });
+  return parsed;
+}

@@ -8,6 +8,6 @@ HELLO_STARTED_MS=$(date +%s%3N)
 NODE_USE_ENV_PROXY=1
 NODE_USE_SYSTEM_CA=1
 export HELLO_STARTED_MS NODE_USE_ENV_PROXY NODE_USE_SYSTEM_CA
-sh tools/setup.sh
+sh tools/setup.sh --hello
 . bin/launch.sh
 launch tools/hello.ts "$@"

@@ -2,9 +2,10 @@
 # Installs what the project needs and this machine lacks. Run again, it finds nothing to do and ends at once.
 #   sh tools/setup.sh            installs
 #   sh tools/setup.sh --check    installs nothing, says what is missing, exits 1 when something is
+#   sh tools/setup.sh --hello    installs what `npm run hello` needs: without the programs that only tests run
 #
 # Nothing the machine has is replaced or started: packages are simulated first and refused when one would be removed or
-# exchanged, and what only tests need is unpacked under .cache/deb, where nothing else finds it.
+# exchanged, and what only tests and hello need is unpacked below .cache, where nothing else finds it.
 set -eu
 
 root=$(dirname "$(dirname "$(readlink -f "$0")")")
@@ -14,11 +15,17 @@ PATH=${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin
 export PATH
 deb=$root/.cache/deb
 stamp=node_modules/.setup-stamp
+# Programs of newer Debian releases than the machine's, unpacked under .cache/SUITE: "SUITE PACKAGE PROGRAM..." a line.
+# They must run with an older libc than their release has, as Go's do.
+newer_programs='trixie containerd containerd-shim-runc-v2
+sid containerd containerd containerd-shim-runc-v2 ctr'
 check=false
+for_tests=true
 case "${1:-}" in
   '') ;;
   --check) check=true ;;
-  *) echo "setup: unknown argument $1: use --check or nothing" >&2; exit 2 ;;
+  --hello) for_tests=false ;;
+  *) echo "setup: unknown argument $1: use --check, --hello or nothing" >&2; exit 2 ;;
 esac
 
 fail() {
@@ -68,6 +75,20 @@ missing_cached_packages() {
   { [ -x "$deb/usr/bin/ctr" ] && [ -x "$deb/usr/bin/containerd" ]; } || echo containerd
   [ -x "$deb/usr/bin/docker-registry" ] || echo docker-registry
   { [ -x "$deb/bin/busybox" ] || [ -x "$deb/usr/bin/busybox" ]; } || echo busybox-static
+  $for_tests || return 0
+  for name in skopeo umoci strace; do
+    [ -x "$deb/usr/bin/$name" ] || echo "$name"
+  done
+}
+
+# Those of newer_programs that are not there, a line each; nothing on what is not Debian, which has no such releases.
+missing_newer() {
+  $for_tests && grep -q '^ID=debian' /etc/os-release 2>/dev/null || return 0
+  printf '%s\n' "$newer_programs" | while read -r suite package programs; do
+    for name in $programs; do
+      [ -x "$root/.cache/$suite/usr/bin/$name" ] || { echo "$suite $package $programs"; break; }
+    done
+  done
 }
 
 has_modules() {
@@ -167,12 +188,74 @@ unpack_packages() {
   mkdir -p "$root/.cache/download" "$deb"
   log=$root/.cache/apt-download.log
   # shellcheck disable=SC2086
-  (cd "$root/.cache/download" && apt_or_update "$log" download $1) ||
+  (cd "$root/.cache/download" && apt_or_update "$log" download $1 $(libraries_of "$1")) ||
     fail "$1 could not be downloaded ($(tail_of "$log")): sudo apt-get update"
   for file in "$root"/.cache/download/*.deb; do
     dpkg-deb -x "$file" "$deb" || fail "$file could not be unpacked: rm -r $root/.cache and try again"
   done
-  rm -rf "$root/.cache/download"
+  rm -rf "$root/.cache/download" "$deb/usr/share" "$deb/usr/bin/containerd-shim" "$deb/usr/bin/containerd-shim-runc-v1"
+}
+
+# The packages that the given ones are linked with and this machine lacks, as an installation would bring them. Of the
+# daemons none is asked for: theirs would bring runtimes and services.
+libraries_of() {
+  for name in $1; do
+    case $name in
+      containerd | docker-registry | busybox-static) ;;
+      *) apt -s install --no-install-recommends "$name" 2>/dev/null | sed -n 's/^Inst \(lib[^ ]*\) .*/\1/p' ;;
+    esac
+  done | sort -u
+}
+
+# The archive that the machine's own Debian packages come from, as its package lists name it.
+debian_mirror() {
+  # shellcheck disable=SC2016
+  apt-get indextargets --format '$(ORIGIN) $(COMPONENT) $(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
+    sed -n 's/^Debian main [a-z]* //p' | head -n 1
+}
+
+# Without them tests are skipped and say so; that is no reason to leave the rest of the tests undone.
+unpack_newer() {
+  require_apt "$(printf '%s' "$1" | tr '\n' ' ')"
+  log=$root/.cache/apt-newer.log
+  mirror=$(debian_mirror)
+  [ -n "$mirror" ] || { apt update >"$log" 2>&1 || true; mirror=$(debian_mirror); }
+  apt_dir=$root/.cache/apt
+  rm -rf "$apt_dir"
+  mkdir -p "$apt_dir/lists/partial" "$apt_dir/archives/partial"
+  keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+  [ ! -e "$keyring" ] || signed="[signed-by=$keyring] "
+  printf '%s\n' "$1" | while read -r suite _; do
+    echo "deb ${signed:-}$mirror $suite main"
+  done >"$apt_dir/sources.list"
+  newer_apt update >"$log" 2>&1 || true
+  printf '%s\n' "$1" | while read -r suite package programs; do
+    say "$programs of Debian $suite (unpacked under .cache/$suite)"
+    unpack_programs "$suite" "$package" "$programs" ||
+      say "not available ($(tail_of "$log")): tests that need it are skipped"
+  done
+  rm -rf "$apt_dir"
+}
+
+# apt-get with package lists of its own, so that the machine's do not come to know newer releases.
+newer_apt() {
+  apt -o Dir::Etc::sourcelist="$apt_dir/sources.list" -o Dir::Etc::sourceparts=/dev/null \
+    -o Dir::State::lists="$apt_dir/lists" -o Dir::Cache="$apt_dir" \
+    -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false \
+    -o Acquire::http::Timeout=30 "$@"
+}
+
+# unpack_programs SUITE PACKAGE PROGRAMS
+unpack_programs() {
+  rm -rf "$apt_dir/download" "$apt_dir/tree"
+  mkdir -p "$apt_dir/download" "$root/.cache/$1/usr/bin"
+  (cd "$apt_dir/download" && newer_apt download "$2/$1") >"$log" 2>&1 || return 1
+  dpkg-deb -x "$apt_dir"/download/*.deb "$apt_dir/tree" >"$log" 2>&1 || return 1
+  for name in $3; do
+    # Not kept where this machine's libc is too old for it.
+    "$apt_dir/tree/usr/bin/$name" -v >"$log" 2>&1 || return 1
+    mv "$apt_dir/tree/usr/bin/$name" "$root/.cache/$1/usr/bin/$name" 2>"$log" || return 1
+  done
 }
 
 # What root installs into somebody's clone stays theirs to remove.
@@ -190,7 +273,8 @@ host_packages=$(missing_host_packages | tr '\n' ' ')
 host_packages=${host_packages% }
 cached_packages=$(missing_cached_packages | tr '\n' ' ')
 cached_packages=${cached_packages% }
-if [ -n "$node" ] && has_modules && [ -z "$host_packages$cached_packages" ]; then
+newer=$(missing_newer)
+if [ -n "$node" ] && has_modules && [ -z "$host_packages$cached_packages$newer" ]; then
   exit 0
 fi
 
@@ -201,6 +285,10 @@ if $check; then
   { has_modules || { [ -n "$node" ] && modules_match; }; } || report "dependencies of package-lock.json"
   for name in $host_packages; do report "$name (Debian package)"; done
   for name in $cached_packages; do report "$name (Debian package, unpacked under .cache/deb)"; done
+  [ -z "$newer" ] || printf '%s\n' "$newer" | while read -r suite _ programs; do
+    echo "missing: $programs (Debian $suite, unpacked under .cache/$suite)"
+  done
+  [ -z "$newer" ] || missing=true
   ! $missing || { echo "install all of it: sudo npm run setup"; exit 1; }
   exit 0
 fi
@@ -221,4 +309,5 @@ fi
 has_modules || modules_match || install_modules
 cp package-lock.json "$stamp"
 [ -z "$cached_packages" ] || unpack_packages "$cached_packages"
+[ -z "$newer" ] || unpack_newer "$newer"
 give_to_owner

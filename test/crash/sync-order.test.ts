@@ -1,35 +1,31 @@
 import assert from "node:assert";
-import { execFile } from "node:child_process";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
 import { digestHex, digestOf } from "#pkg/digest.ts";
+import { runDebian } from "#test/support/debian.ts";
 import { layersOf } from "#test/crash/storage-program.ts";
 
-const run = promisify(execFile);
 const program = fileURLToPath(new URL("./storage-program.ts", import.meta.url));
 const calls = "trace=fsync,fdatasync,rename,renameat,renameat2,write,pwrite64";
 
-async function hasStrace(): Promise<boolean> {
-  return run("strace", ["-o", "/dev/null", "true"]).then(
-    () => true,
-    () => false,
-  );
+async function mayTrace(): Promise<boolean> {
+  const output = await runDebian("strace", ["-o", "/dev/null", "true"]);
+  return output.code === 0;
 }
 
 // A kill leaves the page cache as it was, so only the order of the calls shows what a power cut would leave.
 test("data is synced before its name, the name before its record, the record before the word", async (t) => {
-  if (!(await hasStrace())) return t.skip("strace is not there or may not trace");
+  if (!(await mayTrace())) return t.skip("strace may not trace here");
   const root = await mkdtemp(join(tmpdir(), "sync-order-"));
   t.after(() => rm(root, { recursive: true }));
   const trace = join(root, "trace");
   const args = ["-f", "-y", "-s", "4096", "-e", calls, "-o", trace];
-  await run("strace", [...args, process.execPath, program, root, "1", "2"], {
-    maxBuffer: 64 << 20,
-  });
+  const traced = [...args, process.execPath, program, root, "1", "2"];
+  const { code, stderr } = await runDebian("strace", traced);
+  assert.equal(code, 0, stderr);
   const lines = (await readFile(trace, "utf8")).split("\n");
   const hex = digestHex(digestOf(layersOf(1)[0] ?? ""));
   const blob = lines.findIndex((line) => line.includes("rename") && line.includes(`sha256/${hex}`));

@@ -1,9 +1,19 @@
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
+import { hasNewer } from "#test/support/debian.ts";
 import { runtimeRefusal } from "#test/support/runtime-probe.ts";
 
-/** What a test may need of the machine. */
-export type Need = "root" | "runc" | "crun" | "cni" | "overlayfs" | "iptables" | "go";
+/** What a test may need of the machine; `trixie` and `sid`: the programs of those Debian releases, see debian.ts. */
+export type Need =
+  | "root"
+  | "runc"
+  | "crun"
+  | "cni"
+  | "overlayfs"
+  | "iptables"
+  | "go"
+  | "trixie"
+  | "sid";
 
 /** Why the machine does not have all of these; undefined when it does. Becomes the reason of a skip. */
 export function whyNot(needs: readonly Need[]): string | undefined {
@@ -20,6 +30,8 @@ const checks: Readonly<Record<Need, () => string | undefined>> = {
   crun: () => onPath("crun") ?? runtimeRefusal("crun"),
   iptables: () => onPath("iptables"),
   go: () => onPath("go"),
+  trixie: () => (hasNewer("trixie") ? undefined : "needs Debian trixie's containerd"),
+  sid: () => (hasNewer("sid") ? undefined : "needs Debian sid's containerd"),
   cni: () =>
     existsSync("/usr/lib/cni/bridge") || existsSync("/opt/cni/bin/bridge")
       ? undefined

@@ -2,6 +2,7 @@ import type { ContentStore } from "#core/content/content.ts";
 import type { Differ } from "#core/diff/diff.ts";
 import type { Exchange } from "#core/events/events.ts";
 import type { Collector } from "#core/gc/gc.ts";
+import type { ImageVerifier } from "#core/images/image-verifier.ts";
 import type { Deprecations } from "#core/introspection/deprecations.ts";
 import type { LeaseManager } from "#core/leases/leases.ts";
 import type { Metadata } from "#core/metadata/metadata.ts";
@@ -38,6 +39,10 @@ export const GrpcPlugin: PluginType<Service> = pluginType("io.containerd.grpc.v1
 export const TtrpcPlugin: PluginType<Service> = pluginType("io.containerd.ttrpc.v1");
 /** Streams by name, for calls that need more than one answer. */
 export const StreamingPlugin: PluginType<StreamManager> = pluginType("io.containerd.streaming.v1");
+/** Judges of images, asked before one is pulled. */
+export const ImageVerifierPlugin: PluginType<ImageVerifier> = pluginType(
+  "io.containerd.image-verifier.v1",
+);
 /** Moves images between registries, archives and the image store. */
 export const TransferPlugin: PluginType<Transferrer> = pluginType("io.containerd.transfer.v1");
 /** Listeners; started after everything else has. */

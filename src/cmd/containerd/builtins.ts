@@ -5,6 +5,7 @@ import { localContent } from "#plugins/content/local/plugin.ts";
 import { walking } from "#plugins/differ/walking/plugin.ts";
 import { exchange } from "#plugins/event/plugin.ts";
 import { gcScheduler } from "#plugins/gc/plugin.ts";
+import { bindirVerifier } from "#plugins/image-verifier/bindir/plugin.ts";
 import { leaseManager } from "#plugins/lease/plugin.ts";
 import { boltMetadata } from "#plugins/metadata/plugin.ts";
 import { shimManager, taskRuntime } from "#plugins/runtime/plugin.ts";
@@ -53,6 +54,7 @@ export function builtins(
     leaseManager,
     walking(host, settings.streamProcessors),
     streaming,
+    bindirVerifier(host),
     localTransfer(host),
     containersService,
     contentService,

@@ -27,7 +27,9 @@ function answering(result: Partial<Record<"failure" | "stdout", string>>) {
   const run = (_ctx: Context, request: ProgramRequest): Promise<ProgramResult> => {
     requests.push(request);
     const { failure = "", stdout = "" } = result;
-    return Promise.resolve({ failure, stdout: Buffer.from(stdout), stderr: new Uint8Array() });
+    const exitCode = failure === "" ? 0 : 1;
+    const bytes = { stdout: Buffer.from(stdout), stderr: new Uint8Array() };
+    return Promise.resolve({ failure, exitCode, ...bytes });
   };
   return { requests, programs: { run } };
 }

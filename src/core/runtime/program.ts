@@ -14,6 +14,8 @@ export interface ProgramRequest {
 export interface ProgramResult {
   /** As Go words it: `exit status 1`, `signal: killed`; empty for a success. */
   readonly failure: string;
+  /** Undefined where a signal ended it. */
+  readonly exitCode: number | undefined;
   /** At most 1 MiB of each; what is more is dropped. */
   readonly stdout: Uint8Array;
   readonly stderr: Uint8Array;

@@ -63,6 +63,7 @@ class FakeShim implements ProgramRunner {
     this.stdin.set(action, request.stdin);
     const said = (stdout: string | Uint8Array, failure = "", stderr = ""): ProgramResult => ({
       failure,
+      exitCode: failure === "" ? 0 : 1,
       stdout: Buffer.from(stdout),
       stderr: Buffer.from(stderr),
     });

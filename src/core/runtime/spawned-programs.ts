@@ -66,7 +66,12 @@ export class SpawnedPrograms implements ProgramRunner {
       ctx.signal.removeEventListener("abort", kill);
     }
     await settled([stdout.complete, stderr.complete], drainTimeoutMs);
-    return { failure: failureOf(status), stdout: stdout.bytes(), stderr: stderr.bytes() };
+    return {
+      failure: failureOf(status),
+      exitCode: status.signal === undefined ? status.code : undefined,
+      stdout: stdout.bytes(),
+      stderr: stderr.bytes(),
+    };
   }
 
   launch(request: LaunchRequest): LaunchedProgram {

@@ -1,4 +1,5 @@
 import type { ContentStore } from "#core/content/content.ts";
+import type { ImageVerifier } from "#core/images/image-verifier.ts";
 import type { ImageStore } from "#core/images/images.ts";
 import type { LeaseManager } from "#core/leases/leases.ts";
 import type { Resolver } from "#core/remotes/remotes.ts";
@@ -22,6 +23,8 @@ export interface LocalParts {
   readonly unpackLimiter: Limiter | undefined;
   /** How many pieces of content are pushed at once, by all pushes. */
   readonly uploadLimiter: Limiter;
+  /** Who is asked before an image is pulled, by name; one that objects is enough. */
+  readonly verifiers: ReadonlyMap<string, ImageVerifier>;
   /** Throws `invalid-argument` for what it cannot make sense of. */
   readonly openResolver: (registry: RegistryObject) => Resolver;
 }

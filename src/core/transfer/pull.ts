@@ -9,6 +9,7 @@ import { ProgressTracker } from "#core/transfer/progress-tracker.ts";
 import { childSelection, storeImages } from "#core/transfer/store-object.ts";
 import type { RegistryObject, StoreObject, TransferOptions } from "#core/transfer/transfer.ts";
 import { openUnpacker } from "#core/transfer/unpack-requests.ts";
+import { verifyImage } from "#core/transfer/verify-image.ts";
 import type { FetchBlob } from "#core/unpack/unpack.ts";
 import type { Context } from "#pkg/context.ts";
 import { invalidArgument, isNotFound, wrap } from "#pkg/errors.ts";
@@ -33,6 +34,7 @@ export async function pullImage(
       throw wrap("failed to resolve image", error);
     });
   assertSupported(descriptor);
+  await verifyImage(ctx, parts.verifiers, { name, target: descriptor });
   progress?.({ event: `Pulling from ${shown}` });
   progress?.({ event: "fetching image content", name, descriptor });
   const fetcher = await resolver.fetcher(ctx, name).catch((error: unknown) => {

@@ -12,7 +12,7 @@ import {
   pluginType,
   SkipPlugin,
 } from "#pkg/plugin/plugin.ts";
-import { all, any, byId, one, optional } from "#pkg/plugin/requirement.ts";
+import { all, allOrNone, any, byId, one, optional } from "#pkg/plugin/requirement.ts";
 
 interface Named {
   readonly name: string;
@@ -124,8 +124,14 @@ test("a plugin that skips or fails stays visible and does not hold up the others
       assert.equal(needs.same, undefined);
     },
   });
+  const careful = definePlugin({
+    type: C,
+    id: "careful",
+    requires: { a: allOrNone(A) },
+    init: async () => undefined,
+  });
   await using graph = await start(
-    { plugins: [skips, fails, works, gathers] },
+    { plugins: [skips, fails, works, gathers, careful] },
     Context.background({ logger }),
   );
   assert.deepEqual(
@@ -135,6 +141,11 @@ test("a plugin that skips or fails stays visible and does not hold up the others
       ["fails", "failed", "Error: no such device"],
       ["works", "started", "undefined"],
       ["gathers", "started", "undefined"],
+      [
+        "careful",
+        "failed",
+        "CodedError: required plugin io.containerd.a.v1.fails failed: no such device",
+      ],
     ],
   );
   assert.deepEqual(log, ["released"]);

@@ -79,7 +79,8 @@ export interface PluginRecord {
 }
 
 /**
- * What a plugin asks of others. Made by `one`, `all`, `optional`, `byId` and `any`.
+ * What a plugin asks of others. Made by `one`, `all`, `allOrNone`, `optional`, `byId` and
+ * `any`.
  *
  * `type` alone decides the order: every plugin of that type is initialised before the one that
  * asks, as upstream.

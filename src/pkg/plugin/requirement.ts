@@ -60,6 +60,17 @@ export function all<I>(type: PluginType<I>): Requirement<ReadonlyMap<string, I>>
   };
 }
 
+/** As `all`, for what must not be passed over: throws where one of the type failed. */
+export function allOrNone<I>(type: PluginType<I>): Requirement<ReadonlyMap<string, I>> {
+  return {
+    type: type.name,
+    resolve(peers) {
+      if (peers.some((p) => p.state === "failed")) throw missing(type.name, peers);
+      return all(type).resolve(peers);
+    },
+  };
+}
+
 /** Every other plugin, whatever became of it: Go's `"*"`. Must be a plugin's only requirement. */
 export function any(): Requirement<readonly PluginRecord[]> {
   return { type: "*", resolve: (peers) => peers };

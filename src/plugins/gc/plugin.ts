@@ -1,18 +1,13 @@
 import * as v from "valibot";
 import { Counter, SecondsHistogram } from "#core/metrics/instruments.ts";
 import type { MetricRegistry } from "#core/metrics/registry.ts";
-import { formatDuration, tryParseDuration } from "#pkg/duration.ts";
+import { formatDuration } from "#pkg/duration.ts";
 import { pluginConfig } from "#pkg/plugin/config.ts";
+import { durationMs } from "#pkg/plugin/duration-setting.ts";
 import { definePlugin } from "#pkg/plugin/plugin.ts";
 import { one } from "#pkg/plugin/requirement.ts";
 import { type Collectable, GcScheduler } from "#plugins/gc/scheduler.ts";
 import { GcPlugin, MetadataPlugin } from "#plugins/types.ts";
-
-const durationMs = v.pipe(
-  v.string(),
-  v.check((text) => tryParseDuration(text) !== undefined, "duration"),
-  v.transform((text) => tryParseDuration(text) ?? 0),
-);
 
 const schema = v.object({
   pause_threshold: v.number(),

@@ -7,7 +7,7 @@ import type { Transferrer } from "#core/transfer/transfer.ts";
 import { KeyedMutex } from "#pkg/keyed-mutex.ts";
 import { pluginConfig } from "#pkg/plugin/config.ts";
 import { definePlugin, type Plugin } from "#pkg/plugin/plugin.ts";
-import { all, one } from "#pkg/plugin/requirement.ts";
+import { all, allOrNone, one } from "#pkg/plugin/requirement.ts";
 import { resolverOpener } from "#plugins/transfer/open-resolver.ts";
 import {
   defaultSnapshotter,
@@ -16,6 +16,7 @@ import {
 } from "#plugins/transfer/unpack-targets.ts";
 import {
   DiffPlugin,
+  ImageVerifierPlugin,
   LeasePlugin,
   MetadataPlugin,
   SnapshotPlugin,
@@ -58,6 +59,8 @@ const requires = {
   leases: one(LeasePlugin),
   metadata: one(MetadataPlugin),
   differs: all(DiffPlugin),
+  // A judge that could not start objects to nothing: whoever configured it did not mean that.
+  verifiers: allOrNone(ImageVerifierPlugin),
   snapshotters: all(SnapshotPlugin),
 };
 
@@ -79,7 +82,7 @@ export function localTransfer({ env }: TransferHost): Plugin<Transferrer, typeof
     requires,
     config,
     async init({ needs, config: given, plugins, resources }) {
-      const { metadata, leases, differs } = needs;
+      const { metadata, leases, differs, verifiers } = needs;
       const unpacks = given.max_concurrent_unpacks;
       const uploads = given.max_concurrent_uploaded_layers;
       const transports = resources.use(
@@ -89,6 +92,7 @@ export function localTransfer({ env }: TransferHost): Plugin<Transferrer, typeof
         content: metadata.content,
         images: metadata.images,
         leases,
+        verifiers,
         unpackTargets: unpackTargets({
           configs: given.unpack_config,
           isStrict: given.check_platform_supported,

@@ -152,6 +152,7 @@ export async function transferBench(
     locks: new KeyedMutex(),
     unpackLimiter: undefined,
     uploadLimiter: new DownloadLimit(3),
+    verifiers: new Map(),
     openResolver: () => {
       throw new Error("no registry here");
     },

@@ -28,7 +28,28 @@ find_node() {
   return 1
 }
 
-# launch FILE [ARGS]: becomes Node running FILE, a path inside the project.
+# Prints the file to run for src/cmd/NAME/main.ts: that of the bundle `npm run setup` makes, which starts in half the
+# time, unless a source is newer.
+bundled() {
+  bundle=$root/.cache/bundle/current
+  [ -f "$bundle/$1.js" ] || return 1
+  newer=$(find "$root/src" "$root/tools/bundle.ts" "$root/package-lock.json" -newer "$bundle/" -print -quit) || return 1
+  [ -z "$newer" ] || return 1
+  printf '%s\n' "$bundle/$1.js"
+}
+
+# launch_command NAME [ARGS]: becomes Node running the command of src/cmd/NAME.
+launch_command() {
+  command_name=$1
+  shift
+  if file=$(bundled "$command_name"); then
+    launch "$file" "$@"
+  else
+    launch "$root/src/cmd/$command_name/main.ts" "$@"
+  fi
+}
+
+# launch FILE [ARGS]: becomes Node running FILE.
 launch() {
   if ! node=$(find_node); then
     echo "${0##*/}: no Node.js $node_floor or newer on this machine: run \`npm run setup\` in $root" >&2
@@ -47,5 +68,5 @@ launch() {
   export PATH
   file=$1
   shift
-  exec "$node" --disable-warning=ExperimentalWarning "$root/$file" "$@"
+  exec "$node" --disable-warning=ExperimentalWarning "$file" "$@"
 }

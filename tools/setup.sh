@@ -266,6 +266,11 @@ give_to_owner() {
   done
 }
 
+# Quick, and needed only after a change: nothing is said of it.
+bundle_commands() {
+  bundled containerd >/dev/null || "$node" tools/bundle.ts || fail "the commands could not be bundled"
+}
+
 # --- main -----------------------------------------------------------------------------------------------------------
 
 node=$(find_node) || node=
@@ -275,6 +280,7 @@ cached_packages=$(missing_cached_packages | tr '\n' ' ')
 cached_packages=${cached_packages% }
 newer=$(missing_newer)
 if [ -n "$node" ] && has_modules && [ -z "$host_packages$cached_packages$newer" ]; then
+  $check || bundle_commands
   exit 0
 fi
 
@@ -308,6 +314,7 @@ fi
 [ -n "$node" ] || install_node
 has_modules || modules_match || install_modules
 cp package-lock.json "$stamp"
+bundle_commands
 [ -z "$cached_packages" ] || unpack_packages "$cached_packages"
 [ -z "$newer" ] || unpack_newer "$newer"
 give_to_owner

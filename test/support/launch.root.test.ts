@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { chmod, copyFile, cp, mkdir, symlink, writeFile } from "node:fs/promises";
+import { chmod, copyFile, cp, mkdir, symlink, utimes, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { run } from "#test/support/command.ts";
 import { type Room, roomTest } from "#test/support/room.ts";
@@ -78,3 +78,21 @@ roomTest(
     assert.match(found.stdout, /"args":\["x"\]/);
   },
 );
+
+roomTest("a launcher runs the bundle unless a source is newer", async (room) => {
+  const root = await layOut(room, { pinned: true });
+  await mkdir(join(root, "tools"), { recursive: true });
+  for (const file of ["tools/bundle.ts", "package-lock.json"])
+    await writeFile(join(root, file), "");
+  const bundle = join(root, ".cache/bundle/0123");
+  await mkdir(bundle, { recursive: true });
+  await writeFile(join(bundle, "containerd.js"), "console.log('bundle')");
+  await symlink("0123", join(root, ".cache/bundle/current"));
+  const said = async (): Promise<string> => (await run([join(root, "bin/containerd")])).stdout;
+  const at = Date.now() / 1000;
+  await utimes(bundle, at + 10, at + 10);
+  assert.equal(await said(), "bundle\n");
+  const source = join(root, "src/cmd/containerd/main.ts");
+  await utimes(source, at + 20, at + 20);
+  assert.match(await said(), /"args":\[\]/);
+});

@@ -9,6 +9,8 @@ import { nowNanos, type UnixNanos } from "#pkg/time.ts";
 
 /** Hashed at a time: a millisecond of the event loop. */
 const sliceBytes = 1 << 20;
+/** Synced while more comes, so that a commit does not wait for the whole blob to reach the disk. */
+const syncBytes = 32 << 20;
 
 /** What the store does for its writers. */
 export interface WriterHost {
@@ -37,6 +39,8 @@ export class LocalContentWriter implements ContentWriter {
   #failure: CodedError | undefined;
   /** Ends of the operations so far: they run one after another. */
   #tail: Promise<void> = Promise.resolve();
+  #unsyncedBytes = 0;
+  #syncing: Promise<void> | undefined;
 
   constructor(
     host: WriterHost,
@@ -78,6 +82,7 @@ export class LocalContentWriter implements ContentWriter {
         this.#digester.update(slice);
         await written;
         this.#offset += slice.length;
+        this.#syncAhead(file, slice.length);
       }
       this.#updatedAt = nowNanos();
     });
@@ -146,11 +151,28 @@ export class LocalContentWriter implements ContentWriter {
     return digest;
   }
 
+  /** One at a time, waited for by nobody but the end of the writer; a failure fails the writer. */
+  #syncAhead(file: FileHandle, writtenBytes: number): void {
+    this.#unsyncedBytes += writtenBytes;
+    if (this.#unsyncedBytes < syncBytes || this.#syncing) return;
+    this.#unsyncedBytes = 0;
+    this.#syncing = file.datasync().then(
+      () => {
+        this.#syncing = undefined;
+      },
+      (error: unknown) => {
+        // Not tried again: what the kernel could not write it may already have forgotten.
+        this.#failure ??= wrap("sync content", error);
+      },
+    );
+  }
+
   /** Ends the writer's use once what is under way has ended. */
   async #take(): Promise<FileHandle | undefined> {
     const file = this.#file;
     this.#file = undefined;
     await this.#tail;
+    await this.#syncing;
     return file;
   }
 

@@ -48,23 +48,13 @@ const cases: readonly Case[] = [
     title: "parents are included, with what they are",
     lower: [mkdir("d1"), mkdir("d2", 0o770)],
     upper: [mkdir("d1/d", 0o700), write("d2/f", "ok")],
-    entries: [
-      "directory d1/ 755",
-      "directory d1/d/ 700",
-      "directory d2/ 770",
-      "file d2/f 644 ok",
-    ],
+    entries: ["directory d1/ 755", "directory d1/d/ 700", "directory d2/ 770", "file d2/f 644 ok"],
   },
   {
     title: "a directory whose mode changed",
     lower: [mkdir("d1"), mkdir("d2", 0o770)],
     upper: [chmod("d1", 0o777), mkdir("d1/d", 0o700), write("d2/f", "ok")],
-    entries: [
-      "directory d1/ 777",
-      "directory d1/d/ 700",
-      "directory d2/ 770",
-      "file d2/f 644 ok",
-    ],
+    entries: ["directory d1/ 777", "directory d1/d/ 700", "directory d2/ 770", "file d2/f 644 ok"],
   },
   {
     title: "new names of old files bring the old names and their parents along",
@@ -107,12 +97,7 @@ const cases: readonly Case[] = [
       write("d3/f1", "link me"),
       mkdir("d4"),
     ],
-    upper: [
-      chmod("d1", 0o777),
-      link("d1/f1", "d2/l1"),
-      chmod("d4", 0o777),
-      link("d3/f1", "d4/l1"),
-    ],
+    upper: [chmod("d1", 0o777), link("d1/f1", "d2/l1"), chmod("d4", 0o777), link("d3/f1", "d4/l1")],
     entries: [
       "directory d1/ 777",
       "directory d2/ 755",

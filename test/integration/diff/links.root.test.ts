@@ -205,7 +205,10 @@ describe("links of a layer", { skip: needsRoot }, () => {
   test("a circle of symlinks is an error that names the entry", async () => {
     using root = scratch();
     const layer = layerOf(symlink("a", "b"), symlink("b", "a"), file("a/f", "x"));
-    await assert.rejects(apply(root.path, layer), /unpack "a\/f": .*too many (?:levels of )?symbolic links/i);
+    await assert.rejects(
+      apply(root.path, layer),
+      /unpack "a\/f": .*too many (?:levels of )?symbolic links/i,
+    );
   });
 });
 

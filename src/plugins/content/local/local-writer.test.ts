@@ -29,7 +29,8 @@ async function writerWith(t: TestContext, sync: () => Promise<void>): Promise<Be
     get(target, name) {
       if (name === "datasync") return sync;
       const value: unknown = Reflect.get(target, name);
-      return typeof value === "function" ? value.bind(target) : value;
+      const bound: unknown = typeof value === "function" ? value.bind(target) : value;
+      return bound;
     },
   });
   const published: string[] = [];

@@ -33,8 +33,8 @@ find_node() {
 bundled() {
   bundle=$root/.cache/bundle/current
   [ -f "$bundle/$1.js" ] || return 1
-  newer=$(find "$root/src" "$root/tools/bundle.ts" "$root/package-lock.json" -newer "$bundle/" -print -quit) || return 1
-  [ -z "$newer" ] || return 1
+  changed=$(cd "$root" && find src tools/bundle.ts package-lock.json -newer "$bundle/" -print -quit) || return 1
+  [ -z "$changed" ] || return 1
   printf '%s\n' "$bundle/$1.js"
 }
 

@@ -11,6 +11,7 @@ const checks: readonly (readonly [name: string, file: string, ...args: string[]]
   ["format", `${modules}/@biomejs/biome/bin/biome`, "format", ...targets],
   ["tidy", "tools/tidy.ts"],
   ["protos", "tools/protos.ts", "--check"],
+  ["fuzz", "test/fuzz/run.ts", "smoke"],
   ["tests", "test/run.ts"],
 ];
 

@@ -1,0 +1,17 @@
+import type { FuzzTarget } from "#test/fuzz/target.ts";
+
+/** Loaded when it is run: each target's process should not wait for the modules of the others. */
+const targets: Readonly<Record<string, () => Promise<{ readonly target: FuzzTarget }>>> = {
+  ContentStore: () => import("#test/fuzz/targets/content-store.ts"),
+  FiltersParse: () => import("#test/fuzz/targets/filters-parse.ts"),
+};
+
+export const targetNames: readonly string[] = Object.keys(targets);
+
+export async function loadTarget(name: string): Promise<FuzzTarget> {
+  const load = targets[name];
+  if (!load) throw new Error(`no fuzz target ${name}`);
+  const { target } = await load();
+  if (target.name !== name) throw new Error(`${name} calls itself ${target.name}`);
+  return target;
+}

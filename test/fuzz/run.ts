@@ -1,5 +1,5 @@
-// Fuzzing: `npm run fuzz -- NAME.. [--seed=N] [--runs=N]`. No NAME: all of them. `smoke`: a few inputs each, the same every
-// time. What a property does not hold for is kept in test/fuzz/corpus, which every run replays first.
+// Fuzzing: `npm run fuzz -- NAME.. [--seed=N] [--runs=N]`. No NAME: all of them. `smoke`: a few inputs each, the same
+// every time. What a property does not hold for is kept in test/fuzz/corpus, which every run replays first.
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { readFile } from "node:fs/promises";

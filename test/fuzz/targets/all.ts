@@ -2,8 +2,14 @@ import type { FuzzTarget } from "#test/fuzz/target.ts";
 
 /** Loaded when it is run: each target's process should not wait for the modules of the others. */
 const targets: Readonly<Record<string, () => Promise<{ readonly target: FuzzTarget }>>> = {
+  CSWalk: () => import("#test/fuzz/targets/cs-walk.ts"),
+  ContainerStore: () => import("#test/fuzz/targets/container-store.ts"),
   ContentStore: () => import("#test/fuzz/targets/content-store.ts"),
+  ContentStoreWriter: () => import("#test/fuzz/targets/content-store-writer.ts"),
+  Exchange: () => import("#test/fuzz/targets/exchange.ts"),
   FiltersParse: () => import("#test/fuzz/targets/filters-parse.ts"),
+  ImageStore: () => import("#test/fuzz/targets/image-store.ts"),
+  LeaseManager: () => import("#test/fuzz/targets/lease-manager.ts"),
 };
 
 export const targetNames: readonly string[] = Object.keys(targets);

@@ -6,14 +6,21 @@ import { watchAdopted } from "./adopted-process.ts";
 import { Container } from "./container.ts";
 import { pidFileOf } from "./create-container.ts";
 import { readExitRecord } from "./exit-record.ts";
+import type { Inheritance } from "./inherited-ends.ts";
 import { defaultOptions, parseOptions, type RuncOptions } from "./options.ts";
-import { reopenIo } from "./open-io.ts";
+import { resumeIo } from "./open-io.ts";
 import { pidsWithArgument } from "./proc.ts";
 import { rootfsOf, unmountBelow } from "./rootfs.ts";
 import { RuntimeCli } from "./runtime-cli.ts";
 import type { ShimServices } from "./shim-services.ts";
 import type { Supervisor } from "./supervisor.ts";
-import { readTaskRecord, removeTaskRecord, type TaskRecord } from "./task-record.ts";
+import type { TaskProcess } from "./task-process.ts";
+import {
+  type ProcessRecord,
+  readTaskRecord,
+  removeTaskRecord,
+  type TaskRecord,
+} from "./task-record.ts";
 
 const SIGKILL = 9;
 const rollbackTimeoutMs = 5_000;
@@ -28,15 +35,17 @@ const rollbackPollMs = 20;
 export async function adoptContainers(
   services: ShimServices,
   supervisor: Supervisor,
-  stateDir: string,
+  from: { readonly stateDir: string; readonly inheritance: Inheritance },
 ): Promise<void> {
+  const { stateDir, inheritance } = from;
   for (const name of await bundlesIn(stateDir)) {
     const bundle = join(stateDir, name);
     try {
       const record = await readTaskRecord(bundle);
       if (record?.namespace !== services.namespace || record.group !== services.group) continue;
-      if (record.phase === "creating") await rollBack(services, bundle, record);
-      else supervisor.add(await adopt(services, bundle, record, record.phase));
+      const { phase } = record;
+      if (phase === "creating") await rollBack(services, bundle, record);
+      else supervisor.add(await adopt(services, bundle, { ...record, phase }, inheritance));
     } catch (error) {
       services.logger.error("failed to take over a task", { error, bundle });
     }
@@ -56,8 +65,8 @@ async function bundlesIn(stateDir: string): Promise<string[]> {
 async function adopt(
   services: ShimServices,
   bundle: string,
-  record: TaskRecord,
-  phase: "created" | "running" | "paused",
+  record: TaskRecord & { phase: "created" | "running" | "paused" },
+  inheritance: Inheritance,
 ): Promise<Container> {
   const options = await readOptions(bundle);
   const container = new Container(services, {
@@ -72,16 +81,36 @@ async function adopt(
   });
   const { init } = record;
   if (init === undefined) throw new Error(`task.json of ${record.id} names no process`);
-  container.takeOver(init.pid, phase, reopenIo(record.stdio, init, services));
+  container.takeOver(init.pid, record.phase);
   for (const exec of record.execs) {
-    const io = reopenIo(exec.stdio, exec, services);
-    const process = container.execs.takeOver(exec.id, exec.pid, { stdio: exec.stdio, io });
-    watchAdopted(services, exec, undefined, (exit) => process.reportExit(exit));
+    if (exec.exit) {
+      const exit = { pid: exec.pid, status: exec.exit.status, at: BigInt(exec.exit.at) };
+      resume(services, container.execs.takeOverEnded(exec.id, exit, exec.stdio), exec, inheritance);
+      continue;
+    }
+    const process = container.execs.takeOver(exec.id, exec.pid, exec.stdio);
+    resume(services, process, exec, inheritance);
+    watchAdopted(services, process, exec, undefined);
   }
-  const exit = await readExitRecord(bundle);
-  watchAdopted(services, init, exit, (seen) => container.init.reportExit(seen));
+  resume(services, container.init, init, inheritance);
+  watchAdopted(services, container.init, init, await readExitRecord(bundle));
   services.logger.info("took over a task", { id: record.id, pid: init.pid });
   return container;
+}
+
+/** Gives the process the streams and the pidfd that it had. */
+function resume(
+  services: ShimServices,
+  process: TaskProcess,
+  record: ProcessRecord,
+  inheritance: Inheritance,
+): void {
+  const inherited = inheritance.take(process.name);
+  const pidfd = inherited?.take("pidfd");
+  if (pidfd !== undefined) process.keepPidfd(services.sys, pidfd);
+  const onChange = (): void => process.changed();
+  process.io = resumeIo(process.stdio, { record, inherited }, { ...services, onChange });
+  process.changed();
 }
 
 /**

@@ -6,45 +6,50 @@ import { countThreads, readProcStat } from "./proc.ts";
 import type { Exit } from "./process-state.ts";
 import { unknownStatus } from "./process-watch.ts";
 import type { ShimServices } from "./shim-services.ts";
+import type { TaskProcess } from "./task-process.ts";
+import type { Syscalls } from "#pkg/sys/syscall.ts";
 import type { ProcessRecord } from "./task-record.ts";
 
 // Nothing in Node waits for a pidfd, and only the containers of a dead supervisor are watched so.
 const pollMs = 100;
 
 /**
- * Calls back once with the end of a process whose parent this is not.
+ * Reports the end of a process whose parent this is not, once.
  *
- * How it ended is seen while it is a zombie, or told by the kernel once it is reaped if the pidfd
- * was opened in time (Linux 6.15); `known` is what had been recorded before. Else the status is
- * 255.
+ * How it ended is seen while it is a zombie, or told by the kernel once it is reaped (Linux 6.15)
+ * by a pidfd of before its end: the one that was handed over, or else one opened here. `known` is
+ * what had been recorded before. Else the status is 255.
  */
 export function watchAdopted(
   services: ShimServices,
+  process: TaskProcess,
   record: ProcessRecord,
   known: Exit | undefined,
-  onExit: (exit: Exit) => void,
 ): void {
   services.tasks.go(async () => {
-    if (known) onExit(known);
-    else onExit({ pid: record.pid, status: await statusOf(services, record), at: nowNanos() });
+    const status = known?.status ?? (await statusOf(services, process, record));
+    process.reportExit(known ?? { pid: record.pid, status, at: nowNanos() });
   });
 }
 
-async function statusOf({ sys }: ShimServices, record: ProcessRecord): Promise<number> {
-  using stack = new DisposableStack();
-  let pidfd: number;
+async function statusOf(
+  { sys }: ShimServices,
+  process: TaskProcess,
+  record: ProcessRecord,
+): Promise<number> {
+  const isHandedOver = process.pidfd !== undefined;
   try {
-    pidfd = sys.pidfdOpen(record.pid);
+    if (!isHandedOver) process.keepPidfd(sys, sys.pidfdOpen(record.pid));
   } catch (error) {
     if (isErrno(error, "ESRCH")) return unknownStatus;
     throw error;
   }
-  stack.defer(() => sys.close(pidfd));
   for (let isFirst = true; ; isFirst = false) {
     const stat = readProcStat(record.pid);
-    // The pidfd may be that of another process which got the number before it was opened.
-    const isSame = stat?.startTime === record.startTime;
-    if (!isSame) return isFirst ? unknownStatus : reapedStatus(() => sys.pidfdGetInfo(pidfd).exit);
+    if (stat?.startTime !== record.startTime) {
+      // One opened here may be of another process, which had got the number before.
+      return isFirst && !isHandedOver ? unknownStatus : reapedStatus(sys, process.pidfd);
+    }
     // A first thread that has ended looks like a zombie as long as others run.
     if (stat.state === "Z" && countThreads(record.pid) <= 1) {
       return exitStatus32(parseWaitStatus(stat.exitWord));
@@ -53,9 +58,10 @@ async function statusOf({ sys }: ShimServices, record: ProcessRecord): Promise<n
   }
 }
 
-function reapedStatus(ask: () => Parameters<typeof exitStatus32>[0] | undefined): number {
+function reapedStatus(sys: Pick<Syscalls, "pidfdGetInfo">, pidfd: number | undefined): number {
+  if (pidfd === undefined) return unknownStatus;
   try {
-    const exit = ask();
+    const { exit } = sys.pidfdGetInfo(pidfd);
     return exit === undefined ? unknownStatus : exitStatus32(exit);
   } catch (error) {
     if (isErrno(error, "ENOTTY", "ESRCH", "EINVAL")) return unknownStatus;

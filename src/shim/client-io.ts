@@ -19,6 +19,8 @@ export interface OutputEnd {
 export interface InputEnd {
   readonly stream: Readable;
   readonly fd: number;
+  /** Undefined once it is released. */
+  readonly keeper: number | undefined;
   /** Lets the input end once the client has closed its own side. Twice is once. */
   release(): void;
 }
@@ -30,16 +32,22 @@ export interface InputEnd {
  * FIFO without a reader, and what was written stays readable for a client that comes later.
  */
 export function openOutput(sys: Syscalls, path: string): OutputEnd {
-  if (isFifo(sys, path)) {
-    const fd = attempt(`opening w/o fifo ${JSON.stringify(path)} failed`, () =>
-      sys.openat(AT.FDCWD, path, O.RDWR | O.NONBLOCK),
-    );
-    return { fd, stream: new Socket({ fd, readable: false, writable: true }) };
-  }
-  const fd = attempt(`opening file ${JSON.stringify(path)} failed`, () =>
-    sys.openat(AT.FDCWD, path, O.WRONLY | O.APPEND),
+  const [words, flags] = isFifo(sys, path)
+    ? (["w/o fifo", O.RDWR | O.NONBLOCK] as const)
+    : (["file", O.WRONLY | O.APPEND] as const);
+  const fd = attempt(`opening ${words} ${JSON.stringify(path)} failed`, () =>
+    sys.openat(AT.FDCWD, path, flags),
   );
-  return { fd, stream: createWriteStream(path, { fd }) };
+  return resumeOutput(sys, fd, path);
+}
+
+/** What `openOutput` had opened in an earlier supervisor. Takes the descriptor over. */
+export function resumeOutput(sys: Syscalls, fd: number, path: string): OutputEnd {
+  const isPipe = (sys.fstatat(fd, "", AT.EMPTY_PATH).mode & S_IF.MT) === S_IF.IFO;
+  const stream = isPipe
+    ? new Socket({ fd, readable: false, writable: true })
+    : createWriteStream(path, { fd });
+  return { fd, stream };
 }
 
 /** Opens what the client writes. Not to be called for anything but a FIFO. */
@@ -47,16 +55,23 @@ export function openInput(sys: Syscalls, path: string): InputEnd {
   const open = (flags: number): number =>
     attempt(`opening ${path} failed`, () => sys.openat(AT.FDCWD, path, flags | O.NONBLOCK));
   const fd = open(O.RDONLY);
-  let keeper: number | undefined;
   try {
-    keeper = open(O.WRONLY);
+    return resumeInput(sys, fd, open(O.WRONLY));
   } catch (error) {
     sys.close(fd);
     throw error;
   }
+}
+
+/** What `openInput` had opened in an earlier supervisor. Takes both descriptors over. */
+export function resumeInput(sys: Syscalls, fd: number, keeperFd: number | undefined): InputEnd {
+  let keeper = keeperFd;
   return {
     fd,
     stream: new Socket({ fd, readable: true, writable: false }),
+    get keeper() {
+      return keeper;
+    },
     release: () => {
       if (keeper !== undefined) sys.close(keeper);
       keeper = undefined;

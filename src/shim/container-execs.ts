@@ -13,7 +13,7 @@ import { parseLossless } from "./lossless-json.ts";
 import { openIo } from "./open-io.ts";
 import { drain, type ProcessIo } from "./process-io.ts";
 import { type Exit, pidOf } from "./process-state.ts";
-import { readPidFile, watchProcess } from "./process-watch.ts";
+import { keepPidfd, readPidFile, watchProcess } from "./process-watch.ts";
 import type { RuntimeCli } from "./runtime-cli.ts";
 import type { ShimServices } from "./shim-services.ts";
 import type { Stdio } from "./stdio.ts";
@@ -70,12 +70,19 @@ export class ContainerExecs {
   }
 
   /** Takes in an exec that an earlier supervisor has started. */
-  takeOver(execId: string, pid: number, options: { stdio: Stdio; io: ProcessIo }): TaskProcess {
-    const process = this.#newProcess(execId, options.stdio);
-    process.io = options.io;
+  takeOver(execId: string, pid: number, stdio: Stdio): TaskProcess {
+    const process = this.#newProcess(execId, stdio);
     process.apply({ type: "started", pid });
     this.#execs.set(execId, { process, spec: "" });
     this.#running += 1;
+    return process;
+  }
+
+  /** Takes in one that has ended, and whose end was told. */
+  takeOverEnded(execId: string, exit: Exit, stdio: Stdio): TaskProcess {
+    const process = this.#newProcess(execId, stdio);
+    process.apply({ type: "exited", exit });
+    this.#execs.set(execId, { process, spec: "" });
     return process;
   }
 
@@ -100,6 +107,8 @@ export class ContainerExecs {
     }
     process.apply({ type: "started", pid });
     await onChange();
+    // After the record: without one nobody would take over what is handed over.
+    process.changed();
     this.#services.publish({ topic: "/tasks/exec-started", containerId, execId, pid });
     return pid;
   }
@@ -130,6 +139,7 @@ export class ContainerExecs {
     await rm(this.#pidFile(execId), { force: true });
     process.apply({ type: "deleted" });
     this.#execs.delete(execId);
+    this.#services.tasks.go(this.#config.onChange);
     return process.exit;
   }
 
@@ -155,7 +165,11 @@ export class ContainerExecs {
   }
 
   #newProcess(execId: string, stdio: Stdio): TaskProcess {
-    const process = new TaskProcess(execId, stdio, (exit) => this.#exited(process, exit));
+    const name = { containerId: this.#config.id, execId };
+    const process = new TaskProcess(name, stdio, {
+      exit: (exit) => this.#exited(process, exit),
+      endsChanged: () => this.#services.handover?.changed(process),
+    });
     return process;
   }
 
@@ -165,7 +179,7 @@ export class ContainerExecs {
     const processFile = join(bundle, `.${process.id}.process.json`);
     const log = join(bundle, `.${process.id}.log.json`);
     const pidFile = this.#pidFile(process.id);
-    const io = await this.#openIo(process.stdio);
+    const io = await this.#openIo(process);
     const mark = reaper.mark();
     try {
       await writeFile(processFile, spec, { mode: 0o600 });
@@ -174,6 +188,7 @@ export class ContainerExecs {
       await io.start();
       const pid = await readPidFile(pidFile, "failed to retrieve OCI runtime exec pid");
       process.io = io;
+      keepPidfd(this.#services, process, pid);
       watchProcess(this.#services, pid, mark, (exit) => process.reportExit(exit));
       return pid;
     } catch (error) {
@@ -184,10 +199,12 @@ export class ContainerExecs {
     }
   }
 
-  async #openIo(stdio: Stdio): Promise<ProcessIo> {
+  async #openIo(process: TaskProcess): Promise<ProcessIo> {
     const { id: containerId, ioUid, ioGid } = this.#config;
     try {
-      return await openIo(stdio, { ...this.#services, containerId, ioUid, ioGid });
+      const onChange = (): void => process.changed();
+      const options = { ...this.#services, containerId, ioUid, ioGid, onChange };
+      return await openIo(process.stdio, options);
     } catch (error) {
       const text = `failed to create init process I/O: ${messageOf(error)}`;
       throw new CodedError("unknown", text, { cause: error });
@@ -200,7 +217,10 @@ export class ContainerExecs {
     const { id: containerId, onChange } = this.#config;
     this.#services.publish({ topic: "/tasks/exit", containerId, id: process.id, exit });
     this.#ended();
-    this.#services.tasks.go(onChange);
+    this.#services.tasks.go(async () => {
+      await onChange();
+      process.releasePidfd();
+    });
   }
 
   #ended(): void {

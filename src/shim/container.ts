@@ -12,7 +12,7 @@ import { OomWatch } from "./oom-watch.ts";
 import { readPipes, readProcStat } from "./proc.ts";
 import { drain, type ProcessIo, settlesWithin } from "./process-io.ts";
 import { type Exit, type ProcessState, pidOf } from "./process-state.ts";
-import { watchProcess } from "./process-watch.ts";
+import { keepPidfd, watchProcess } from "./process-watch.ts";
 import { rootfsOf, unmountBelow } from "./rootfs.ts";
 import type { RuntimeCli } from "./runtime-cli.ts";
 import type { ShimServices } from "./shim-services.ts";
@@ -67,9 +67,12 @@ export class Container {
     this.bundle = config.bundle;
     this.#services = services;
     this.#config = config;
-    this.init = new TaskProcess(config.id, config.stdio, (exit) => {
-      this.#hasEnded = true;
-      services.tasks.go(() => this.#exited(exit));
+    this.init = new TaskProcess({ containerId: config.id, execId: "" }, config.stdio, {
+      exit: (exit) => {
+        this.#hasEnded = true;
+        services.tasks.go(() => this.#exited(exit));
+      },
+      endsChanged: (process) => services.handover?.changed(process),
     });
     this.execs = new ContainerExecs(services, { ...config, onChange: () => this.#save() });
   }
@@ -211,16 +214,18 @@ export class Container {
     this.init.created(pid);
     this.init.io = io;
     this.#accountTo(cgroupOf(pid));
+    keepPidfd(this.#services, this.init, pid);
     watchProcess(this.#services, pid, mark, (exit) => this.init.reportExit(exit));
     await this.#save();
+    // After the record: without one nobody would take over what is handed over.
+    this.init.changed();
   }
 
   /** In a supervisor that did not make it: where the record of the one before says it stands. */
-  takeOver(pid: number, phase: "created" | "running" | "paused", io: ProcessIo): void {
+  takeOver(pid: number, phase: "created" | "running" | "paused"): void {
     this.#phase = phase;
     this.init.created(pid);
     this.#accountTo(cgroupOf(pid));
-    this.init.io = io;
     if (phase === "created") return;
     this.init.apply({ type: "started", pid });
     if (phase === "running") return;
@@ -230,7 +235,6 @@ export class Container {
 
   record(): TaskRecord {
     const { path, name, root, systemdCgroup } = this.runtime.settings;
-    const running = this.execs.all().filter((exec) => exec.state.status === "running");
     const pid = pidOf(this.init.state);
     return {
       version: 1,
@@ -243,8 +247,11 @@ export class Container {
       hasRootfs: this.#config.hasRootfs,
       hasOwnPidNamespace: this.#config.hasOwnPidNamespace,
       init: pid === 0 ? undefined : processRecord(pid),
-      execs: running.map(({ id, stdio, state }) => {
-        return { id, stdio, ...processRecord(pidOf(state)) };
+      execs: this.execs.all().flatMap(({ id, stdio, state, exit }) => {
+        // One that was never started is its client's to add again.
+        if (state.status === "created") return [];
+        const ended = exit && { status: exit.status, at: String(exit.at) };
+        return [{ id, stdio, ...processRecord(pidOf(state)), ...(ended && { exit: ended }) }];
       }),
     };
   }
@@ -278,6 +285,7 @@ export class Container {
     } catch (error) {
       logger.error("failed to store exit status in bundle", { error, id: this.id });
     }
+    this.init.releasePidfd();
     if (this.init.state.status === "paused") await this.#thaw();
     this.init.apply({ type: "exited", exit });
     this.init.io?.processExited();

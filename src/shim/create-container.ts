@@ -57,7 +57,7 @@ export async function createContainer(
     undo.defer(() => unmountQuietly(services, bundle));
     await mountRootfs(services, rootfs, rootfsOf(bundle));
   }
-  const io = await openInitIo(services, request);
+  const io = await openInitIo(services, request, container);
   undo.defer(() => io.close());
   const mark = services.reaper.mark();
   undo.defer(() => deleteQuietly(services, runtime, id));
@@ -104,10 +104,15 @@ async function chooseRuntime(
   }
 }
 
-async function openInitIo(services: ShimServices, request: CreateRequest): Promise<ProcessIo> {
-  const { ioUid, ioGid } = request.options;
+async function openInitIo(
+  services: ShimServices,
+  { stdio, options }: CreateRequest,
+  { id: containerId, init }: Container,
+): Promise<ProcessIo> {
+  const { ioUid, ioGid } = options;
+  const onChange = (): void => init.changed();
   try {
-    return await openIo(request.stdio, { ...services, containerId: request.id, ioUid, ioGid });
+    return await openIo(stdio, { ...services, containerId, ioUid, ioGid, onChange });
   } catch (error) {
     const text = `failed to create init process I/O: ${messageOf(error)}`;
     throw new CodedError("unknown", text, { cause: error });

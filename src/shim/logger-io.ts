@@ -2,6 +2,7 @@ import { Socket } from "node:net";
 import { CodedError, notImplemented } from "#pkg/errors.ts";
 import { AT, O } from "#pkg/sys/constants.ts";
 import type { Child } from "./children.ts";
+import type { InheritedEnds } from "./inherited-ends.ts";
 import type { IoOptions } from "./open-io.ts";
 import { type IoEnd, type ProcessIo, settlesWithin } from "./process-io.ts";
 import type { OutputTarget, Stdio } from "./stdio.ts";
@@ -15,6 +16,48 @@ interface OutputPipes {
   /** Held as well as the logger's: a container must not be killed by a logger that has died. */
   readonly reads: readonly [number, number];
   readonly writes: readonly [number, number];
+}
+
+/**
+ * The pipes of a logging program that an earlier supervisor has started. It goes on by itself, and
+ * ends when it has read everything; nobody here can wait for that.
+ */
+class ResumedLoggerIo implements ProcessIo {
+  readonly consoleSocket = undefined;
+  readonly childStdio = undefined;
+  readonly #resources: DisposableStack;
+  readonly #ends: readonly IoEnd[];
+  readonly #onChange: () => void;
+
+  constructor(ends: readonly IoEnd[], resources: DisposableStack, onChange: () => void) {
+    this.#ends = ends;
+    this.#resources = resources;
+    this.#onChange = onChange;
+  }
+
+  start(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  closeStdin(): void {}
+
+  resize(): void {}
+
+  processExited(): void {}
+
+  drain(): Promise<boolean> {
+    return Promise.resolve(true);
+  }
+
+  ends(): readonly IoEnd[] {
+    return this.#resources.disposed ? [] : this.#ends;
+  }
+
+  close(): Promise<void> {
+    this.#resources.dispose();
+    this.#onChange();
+    return Promise.resolve();
+  }
 }
 
 /** Output that goes straight to a logging program (`binary://`); nothing is copied here. */
@@ -71,6 +114,22 @@ export class LoggerIo implements ProcessIo {
     return new LoggerIo(options, { logger, stdin, pipes, childEnds: held, resources: kept });
   }
 
+  /** For pipes that the daemon has kept: held on, so that the container outlives the logger. */
+  static resume(
+    inherited: InheritedEnds,
+    { sys, onChange }: Pick<IoOptions, "sys" | "onChange">,
+  ): ProcessIo {
+    const resources = new DisposableStack();
+    const ends: IoEnd[] = [];
+    for (const role of ["stdout", "stderr"] as const) {
+      const fd = inherited.take(role);
+      if (fd === undefined) continue;
+      resources.defer(() => sys.close(fd));
+      ends.push({ role, fd });
+    }
+    return new ResumedLoggerIo(ends, resources, onChange);
+  }
+
   start(): Promise<void> {
     this.#childEnds.dispose();
     return Promise.resolve();
@@ -91,7 +150,7 @@ export class LoggerIo implements ProcessIo {
   }
 
   ends(): IoEnd[] {
-    if (this.#closing) return [];
+    if (this.#resources.disposed) return [];
     const [stdout, stderr] = this.#reads;
     return [
       { role: "stdout", fd: stdout },
@@ -107,6 +166,7 @@ export class LoggerIo implements ProcessIo {
   async #close(): Promise<void> {
     this.#childEnds.dispose();
     this.#resources.dispose();
+    this.#options.onChange();
     await terminate(this.#logger, this.#options);
   }
 }

@@ -4,8 +4,8 @@ import type { Syscalls } from "#pkg/sys/syscall.ts";
 import { LoggerIo } from "./logger-io.ts";
 import { PipeIo } from "./pipe-io.ts";
 import { messageOf } from "#pkg/errors.ts";
+import type { InheritedEnds } from "./inherited-ends.ts";
 import type { ProcessRecord } from "./task-record.ts";
-import type { ShimServices } from "./shim-services.ts";
 import type { ProcessIo } from "./process-io.ts";
 import type { Children } from "./children.ts";
 import { outputTarget, type Stdio } from "./stdio.ts";
@@ -21,7 +21,11 @@ export interface IoOptions {
   readonly namespace: string;
   readonly ioUid: number;
   readonly ioGid: number;
+  /** See `ProcessIo.ends`. */
+  readonly onChange: () => void;
 }
+
+export type ResumeOptions = Pick<IoOptions, "sys" | "logger" | "ctx" | "onChange">;
 
 /**
  * The streams that a client has asked for, ready for the runtime. On a failure nothing is left
@@ -35,23 +39,25 @@ export async function openIo(stdio: Stdio, options: IoOptions): Promise<ProcessI
 }
 
 /**
- * The streams of a process that an earlier supervisor has started, as far as they can be had again.
+ * The streams of a process that an earlier supervisor has started.
  *
- * The container's ends of its pipes are opened anew through /proc. A terminal's master has died
- * with the one who held it, and what was written between the two supervisors met a pipe without a
- * reader.
+ * All go on where the daemon has kept them. Else, as far as they can be had again: the process's
+ * ends of its pipes are opened anew through /proc, and what was written between the two supervisors
+ * met a pipe without a reader; a terminal was hung up.
  */
-export function reopenIo(
+export function resumeIo(
   stdio: Stdio,
-  record: ProcessRecord,
-  { sys, logger }: Pick<ShimServices, "sys" | "logger">,
-): ProcessIo {
+  from: { readonly record: ProcessRecord; readonly inherited: InheritedEnds | undefined },
+  options: ResumeOptions,
+): ProcessIo | undefined {
+  using inherited = from.inherited;
   try {
     const target = outputTarget(stdio);
-    const copied = !stdio.terminal && target.kind !== "binary";
-    return PipeIo.reopen(stdio, target, copied ? record : undefined, { sys, logger });
+    if (target.kind === "binary") return inherited && LoggerIo.resume(inherited, options);
+    if (stdio.terminal) return TerminalIo.resume(stdio, target, inherited, options);
+    return PipeIo.resume(stdio, target, { record: from.record, inherited }, options);
   } catch (error) {
-    logger.warn("streams of a process cannot be had again", { error: messageOf(error) });
-    return PipeIo.reopen(stdio, { kind: "none" }, undefined, { sys, logger });
+    options.logger.warn("streams of a process cannot be had again", { error: messageOf(error) });
+    return undefined;
   }
 }

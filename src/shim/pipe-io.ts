@@ -7,12 +7,15 @@ import {
   isFifo,
   openInput,
   openOutput,
+  resumeInput,
+  resumeOutput,
   type InputEnd,
   type OutputEnd,
 } from "./client-io.ts";
 import { type IoEnd, type ProcessIo, settlesWithin } from "./process-io.ts";
 import { pump } from "./pump.ts";
 import { readPipes } from "./proc.ts";
+import type { InheritedEnds } from "./inherited-ends.ts";
 import type { ProcessRecord } from "./task-record.ts";
 import type { OutputTarget, Stdio } from "./stdio.ts";
 
@@ -22,6 +25,8 @@ export interface PipeIoOptions {
   /** Owner of the container's ends. */
   readonly ioUid: number;
   readonly ioGid: number;
+  /** See `ProcessIo.ends`. */
+  readonly onChange: () => void;
 }
 
 interface Output {
@@ -46,6 +51,7 @@ export class PipeIo implements ProcessIo {
   readonly consoleSocket = undefined;
   readonly childStdio: readonly [number, number, number] | undefined;
   readonly #logger: Logger;
+  readonly #onChange: () => void;
   readonly #resources: DisposableStack;
   readonly #childEnds: DisposableStack;
   readonly #outputs: readonly Output[];
@@ -62,7 +68,7 @@ export class PipeIo implements ProcessIo {
       outputs: Output[];
       input: Input | undefined;
     },
-    logger: Logger,
+    { logger, onChange }: Pick<PipeIoOptions, "logger" | "onChange">,
   ) {
     this.childStdio = parts.childStdio;
     this.#resources = parts.resources;
@@ -70,6 +76,7 @@ export class PipeIo implements ProcessIo {
     this.#outputs = parts.outputs;
     this.#input = parts.input;
     this.#logger = logger;
+    this.#onChange = onChange;
   }
 
   static async open(
@@ -104,56 +111,42 @@ export class PipeIo implements ProcessIo {
     const parts = { childStdio, outputs, input: stdin.input };
     return new PipeIo(
       { ...parts, resources: resources.move(), childEnds: childEnds.move() },
-      options.logger,
+      options,
     );
   }
 
   /**
-   * For a process that runs already: its ends of the pipes are opened again from the other side, if
-   * it still has what the record says. Copies at once. Without a record nothing is connected.
+   * For a process that runs already: goes on with what the daemon has kept of an earlier
+   * supervisor's. Where it kept nothing the process's ends of the pipes are opened again from the
+   * other side, if it still has what the record says. Copies at once.
    */
-  static reopen(
+  static resume(
     stdio: Stdio,
-    target: OutputTarget,
-    record: ProcessRecord | undefined,
-    { sys, logger }: Pick<PipeIoOptions, "sys" | "logger">,
+    target: OutputTarget & { kind: "none" | "path" | "file" },
+    from: { readonly record: ProcessRecord; readonly inherited: InheritedEnds | undefined },
+    options: Pick<PipeIoOptions, "sys" | "logger" | "onChange">,
   ): PipeIo {
+    const { sys } = options;
+    const { inherited, record } = from;
     const paths = target.kind === "file" ? { stdout: target.path, stderr: target.path } : stdio;
     using resources = new DisposableStack();
     const outputs: Output[] = [];
-    const now = record ? readPipes(record.pid) : {};
-    const reopenEnd = (number: "0" | "1" | "2", flags: number): number | undefined => {
-      if (record?.pipes[number] === undefined || now[number] !== record.pipes[number]) return;
-      return sys.openat(AT.FDCWD, `/proc/${record.pid}/fd/${number}`, flags | O.NONBLOCK);
-    };
-    for (const [role, number] of [
-      ["stdout", "1"],
-      ["stderr", "2"],
-    ] as const) {
-      const fd = paths[role] === "" ? undefined : reopenEnd(number, O.RDONLY);
+    const sinks = new Map<string, OutputEnd>();
+    for (const role of ["stdout", "stderr"] as const) {
+      const fd = inherited?.take(role) ?? reopenEnd(sys, record, role);
       if (fd === undefined) continue;
       const source = new Socket({ fd, readable: true, writable: false });
       resources.defer(() => source.destroy());
-      outputs.push({
-        role,
-        fd,
-        source,
-        sink: adoptStream(openOutput(sys, paths[role]), resources),
-      });
+      const path = paths[role];
+      const sink =
+        sinks.get(path) ?? adoptStream(resumeSink(sys, path, role, inherited), resources);
+      sinks.set(path, sink);
+      outputs.push({ role, fd, source, sink });
     }
-    let input: Input | undefined;
-    const stdinFd = isInput(sys, stdio.stdin) ? reopenEnd("0", O.WRONLY) : undefined;
-    if (stdinFd !== undefined) input = connectInput(sys, stdio.stdin, stdinFd, resources);
-    const io = new PipeIo(
-      {
-        childStdio: undefined,
-        outputs,
-        input,
-        resources: resources.move(),
-        childEnds: new DisposableStack(),
-      },
-      logger,
-    );
+    const input = resumeStdin(sys, stdio.stdin, from, resources);
+    const childEnds = new DisposableStack();
+    const parts = { childStdio: undefined, outputs, input, childEnds };
+    const io = new PipeIo({ ...parts, resources: resources.move() }, options);
     void io.start();
     return io;
   }
@@ -167,6 +160,7 @@ export class PipeIo implements ProcessIo {
 
   closeStdin(): void {
     this.#input?.client.release();
+    this.#onChange();
   }
 
   resize(): void {}
@@ -179,13 +173,17 @@ export class PipeIo implements ProcessIo {
 
   ends(): IoEnd[] {
     if (this.#closed) return [];
-    const ends: IoEnd[] = this.#outputs.flatMap(({ role, fd, sink }) => [
-      { role, fd },
-      { role: `client-${role}` as const, fd: sink.fd },
-    ]);
-    if (this.#input) {
-      ends.push({ role: "stdin", fd: this.#input.fd });
-      ends.push({ role: "client-stdin", fd: this.#input.client.fd });
+    const ends: IoEnd[] = [];
+    for (const { role, fd, source, sink } of this.#outputs) {
+      if (!source.destroyed) ends.push({ role, fd });
+      if (!sink.stream.destroyed) ends.push({ role: `client-${role}`, fd: sink.fd });
+    }
+    if (!this.#input) return ends;
+    const { fd, sink, client } = this.#input;
+    if (!sink.destroyed) ends.push({ role: "stdin", fd });
+    if (!client.stream.destroyed) ends.push({ role: "client-stdin", fd: client.fd });
+    if (client.keeper !== undefined) {
+      ends.push({ role: "client-stdin-keeper", fd: client.keeper });
     }
     return ends;
   }
@@ -194,6 +192,7 @@ export class PipeIo implements ProcessIo {
     this.#closed = true;
     this.#childEnds.dispose();
     this.#resources.dispose();
+    this.#onChange();
     await this.#copied;
   }
 
@@ -210,6 +209,7 @@ export class PipeIo implements ProcessIo {
       (other) => other.sink === sink && this.#copying.has(other.role),
     );
     if (!shared) sink.stream.destroy();
+    this.#onChange();
   }
 
   async #copyIn({ client, sink }: Input): Promise<void> {
@@ -220,6 +220,7 @@ export class PipeIo implements ProcessIo {
     client.release();
     client.stream.destroy();
     sink.destroy();
+    this.#onChange();
   }
 }
 
@@ -236,20 +237,66 @@ function openStdin(
     return { childFd: openFor(sys, path, O.RDONLY, childEnds), input: undefined };
   }
   const pipe = openPipe(options, "write", childEnds);
-  return { childFd: pipe.theirs, input: connectInput(sys, path, pipe.ours, resources) };
+  let client: InputEnd;
+  try {
+    client = openInput(sys, path);
+  } catch (error) {
+    sys.close(pipe.ours);
+    throw error;
+  }
+  return { childFd: pipe.theirs, input: connectInput(pipe.ours, client, resources) };
 }
 
-function isInput(sys: Syscalls, path: string): boolean {
-  return path !== "" && isFifo(sys, path);
+/**
+ * A process whose ends were kept has the input it had: where there is none it has ended, and the
+ * process has been told so.
+ */
+function resumeStdin(
+  sys: Syscalls,
+  path: string,
+  { record, inherited }: { record: ProcessRecord; inherited: InheritedEnds | undefined },
+  resources: DisposableStack,
+): Input | undefined {
+  if (path === "") return undefined;
+  const fd = inherited ? inherited.take("stdin") : reopenEnd(sys, record, "stdin");
+  if (fd === undefined) return undefined;
+  const clientFd = inherited?.take("client-stdin");
+  const client =
+    clientFd === undefined
+      ? openInput(sys, path)
+      : resumeInput(sys, clientFd, inherited?.take("client-stdin-keeper"));
+  return connectInput(fd, client, resources);
 }
 
-/** Takes the writing end over. */
-function connectInput(sys: Syscalls, path: string, fd: number, resources: DisposableStack): Input {
+function resumeSink(
+  sys: Syscalls,
+  path: string,
+  role: "stdout" | "stderr",
+  inherited: InheritedEnds | undefined,
+): OutputEnd {
+  const fd = inherited?.take(`client-${role}`);
+  return fd === undefined ? openOutput(sys, path) : resumeOutput(sys, fd, path);
+}
+
+/** The process's own end of a pipe gives ours, through /proc. */
+function reopenEnd(
+  sys: Syscalls,
+  record: ProcessRecord,
+  role: "stdin" | "stdout" | "stderr",
+): number | undefined {
+  const number = ({ stdin: "0", stdout: "1", stderr: "2" } as const)[role];
+  const pipe = record.pipes[number];
+  if (pipe === undefined || readPipes(record.pid)[number] !== pipe) return undefined;
+  const flags = (role === "stdin" ? O.WRONLY : O.RDONLY) | O.NONBLOCK;
+  return sys.openat(AT.FDCWD, `/proc/${record.pid}/fd/${number}`, flags);
+}
+
+/** Takes both ends over. */
+function connectInput(fd: number, client: InputEnd, resources: DisposableStack): Input {
   const sink = new Socket({ fd, readable: false, writable: true });
   // A container that closes its input is no error of anybody's.
   sink.on("error", () => {});
   resources.defer(() => sink.destroy());
-  const client = openInput(sys, path);
   resources.defer(() => {
     client.release();
     client.stream.destroy();

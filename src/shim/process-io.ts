@@ -1,3 +1,4 @@
+import type { EndRole } from "#core/runtime/handover.ts";
 import type { Logger } from "#pkg/log.ts";
 import type { WindowSize } from "#pkg/sys/syscall.ts";
 
@@ -6,17 +7,9 @@ import type { WindowSize } from "#pkg/sys/syscall.ts";
  */
 const drainTimeoutMs = 10_000;
 
-/** A descriptor that a successor of this process would need to go on copying. */
+/** A descriptor that a successor of this process would need to go on. */
 export interface IoEnd {
-  /** What it is to the container: its stdin's writing end, ... or the master of its terminal. */
-  readonly role:
-    | "stdin"
-    | "stdout"
-    | "stderr"
-    | "terminal"
-    | "client-stdin"
-    | "client-stdout"
-    | "client-stderr";
+  readonly role: EndRole;
   readonly fd: number;
 }
 
@@ -48,8 +41,11 @@ export interface ProcessIo {
   processExited(): void;
   /** True when all output has been copied, false when it took longer than that. */
   drain(timeoutMs: number): Promise<boolean>;
-  /** The ends in use now. They stay this object's own: duplicate what is to be sent away. */
-  ends(): IoEnd[];
+  /**
+   * The ends in use now, none of them closed already. They stay this object's own. Each change is
+   * told, to the `onChange` that the object was made with, in the turn in which it happens.
+   */
+  ends(): readonly IoEnd[];
   /** Lets go of everything, the client's FIFOs among it: that is what frees a client. */
   close(): Promise<void>;
 }

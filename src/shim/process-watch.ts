@@ -4,6 +4,7 @@ import { exitStatus32 } from "#pkg/sys/exit-status.ts";
 import { nowNanos } from "#pkg/time.ts";
 import type { Exit } from "./process-state.ts";
 import type { ShimServices } from "./shim-services.ts";
+import type { TaskProcess } from "./task-process.ts";
 
 /** What is told when nobody could see how a process ended. */
 export const unknownStatus = 255;
@@ -34,6 +35,23 @@ export function watchProcess(
     }
     onExit({ pid, status, at: nowNanos() });
   });
+}
+
+/**
+ * Lets a successor ask how the process ended. Without a hand-over there is none to ask, and one
+ * that has ended already needs none.
+ */
+export function keepPidfd(
+  { sys, handover }: Pick<ShimServices, "sys" | "handover">,
+  process: TaskProcess,
+  pid: number,
+): void {
+  if (!handover) return;
+  try {
+    process.keepPidfd(sys, sys.pidfdOpen(pid));
+  } catch (error) {
+    if (!isErrno(error, "ESRCH")) throw error;
+  }
 }
 
 export async function readPidFile(path: string, context: string): Promise<number> {

@@ -14,6 +14,8 @@ import { defaultRuntimeRoot } from "./create-container.ts";
 import { EventsProxy } from "./events-proxy.ts";
 import { GroupSocket } from "./group-socket.ts";
 import { RuntimeProbe } from "./probe.ts";
+import { HandoverServer } from "./handover-server.ts";
+import type { Inheritance } from "./inherited-ends.ts";
 import { Publisher } from "./publisher.ts";
 import type { ShimServices } from "./shim-services.ts";
 import { socketPath } from "./socket-address.ts";
@@ -31,6 +33,8 @@ export interface ServeOptions {
   readonly group: string;
   /** `unix:///...`, see `socketAddress`. */
   readonly address: string;
+  /** Where the daemon is given what a successor would need. */
+  readonly handoverPath: string;
   /** The daemon's ttrpc socket, where events go. */
   readonly eventsPath: string;
   /** Environment of runtimes and loggers. */
@@ -39,6 +43,8 @@ export interface ServeOptions {
   readonly nofileSoft: number | undefined;
   /** Directory of the bundles whose containers are to be taken over. */
   readonly stateDir: string | undefined;
+  /** What the daemon has kept of the supervisor before this one; closed here. */
+  readonly inheritance: Inheritance;
   /** Ends the supervisor without ending its containers. */
   readonly signal: AbortSignal;
   /** Called when it can be reached. */
@@ -61,6 +67,8 @@ export interface ServeOptions {
  * - it writes into the bundle `options.json`, `runtime`, `init.pid`, `log.json`, `exit.json` (as
  * upstream) and `task.json`, by which a successor knows a task; the daemon removes the bundle,
  * after `Delete`;
+ * - with `-state` it hands duplicates of descriptors over (`handover.ts`): its announcement names
+ * where, and its standard input may name what it inherits;
  * - it forwards events, in order, and goes on trying while the daemon restarts;
  * - `Shutdown` while there is a container does nothing. Otherwise the socket's name is gone before
  * the answer, and a `Create` that comes later still is refused with `unavailable`, nothing done.
@@ -74,6 +82,7 @@ export async function serveGroup(options: ServeOptions): Promise<"taken" | "ende
   const server = new TtrpcServer({ logger });
   // The name is taken first, so that no two adopt the same containers; who connects waits.
   const serving = Promise.withResolvers<void>();
+  using inheritance = options.inheritance;
   const socket = await GroupSocket.bind(sys, socketPath(options.address), (connection) => {
     void serving.promise.then(() => server.serve(connection));
   });
@@ -85,6 +94,10 @@ export async function serveGroup(options: ServeOptions): Promise<"taken" | "ende
   const children = new Children({ ...options, reaper });
   const events = stack.use(new EventsProxy(ctx, options.eventsPath));
   const publisher = new Publisher({ namespace, forward: events.forward, logger });
+  const handover =
+    options.stateDir === undefined
+      ? undefined
+      : stack.use(await HandoverServer.listen(ctx, sys, options.handoverPath));
   const services: ShimServices = {
     sys,
     logger,
@@ -96,20 +109,27 @@ export async function serveGroup(options: ServeOptions): Promise<"taken" | "ende
     probe: new RuntimeProbe(children, options.searchPath),
     tasks: new BackgroundTasks(logger),
     publish: (event) => publisher.publish(event),
+    handover,
+  };
+  // Before the name of the group: the next one takes both.
+  const release = (): void => {
+    handover?.close();
+    socket.release();
   };
   const supervisor = new Supervisor(services, () => {
-    socket.release();
+    release();
     ended.resolve();
   });
   if (options.stateDir !== undefined) {
-    await adoptContainers(services, supervisor, options.stateDir);
+    await adoptContainers(services, supervisor, { stateDir: options.stateDir, inheritance });
   }
+  inheritance[Symbol.dispose]();
   for (const service of taskServices(supervisor)) server.add(service);
   serving.resolve();
   options.signal.addEventListener("abort", () => ended.resolve(), { once: true });
   options.onReady();
   await ended.promise;
-  socket.release();
+  release();
   socket.server.close();
   await Promise.all([publisher.flush(flushTimeoutMs), server.close({ timeoutMs: closeTimeoutMs })]);
   if (options.stateDir !== undefined && group === namespace) await removeRuntimeRoot(namespace);

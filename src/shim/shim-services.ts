@@ -4,6 +4,7 @@ import type { Reaper } from "#pkg/sys/reaper.ts";
 import type { Syscalls } from "#pkg/sys/syscall.ts";
 import type { BackgroundTasks } from "./background-tasks.ts";
 import type { Children } from "./children.ts";
+import type { HandoverServer } from "./handover-server.ts";
 import type { RuntimeProbe } from "./probe.ts";
 import type { TaskEvent } from "./task-events.ts";
 
@@ -21,4 +22,6 @@ export interface ShimServices {
   readonly probe: RuntimeProbe;
   readonly tasks: BackgroundTasks;
   readonly publish: (event: TaskEvent) => void;
+  /** Undefined where no daemon keeps anything for a successor: under Go's. */
+  readonly handover: HandoverServer | undefined;
 }

@@ -1,4 +1,6 @@
+import type { ProcessName } from "#core/runtime/handover.ts";
 import type { Context } from "#pkg/context.ts";
+import type { HandedOver } from "./handover-server.ts";
 import type { IoEnd, ProcessIo } from "./process-io.ts";
 import {
   type Action,
@@ -9,7 +11,15 @@ import {
   type ProcessState,
   transition,
 } from "./process-state.ts";
+import type { Syscalls } from "#pkg/sys/syscall.ts";
 import type { Stdio } from "./stdio.ts";
+
+export interface ProcessHooks {
+  /** Its end, once. */
+  readonly exit: (exit: Exit) => void;
+  /** What a successor would need of it is not what it was. */
+  readonly endsChanged: (process: TaskProcess) => void;
+}
 
 /**
  * One process of a container, its first or an exec: its state, its streams, those who wait for its
@@ -18,20 +28,28 @@ import type { Stdio } from "./stdio.ts";
  * While it is held (an operation on it is under way) a reported exit is kept back, so that what the
  * operation announces comes before the exit.
  */
-export class TaskProcess {
-  readonly id: string;
+export class TaskProcess implements HandedOver {
+  readonly name: ProcessName;
   readonly stdio: Stdio;
   io: ProcessIo | undefined;
+  /** Of a process whose end a successor may have to ask for. */
+  #pidfd: number | undefined;
+  #closePidfd: () => void = () => {};
   readonly #ended = Promise.withResolvers<Exit | undefined>();
-  readonly #onExit: (exit: Exit) => void;
+  readonly #on: ProcessHooks;
   #state: ProcessState = { status: "created", pid: 0 };
   #holds = 0;
   #heldBack: Exit | undefined;
 
-  constructor(id: string, stdio: Stdio, onExit: (exit: Exit) => void) {
-    this.id = id;
+  constructor(name: ProcessName, stdio: Stdio, on: ProcessHooks) {
+    this.name = name;
     this.stdio = stdio;
-    this.#onExit = onExit;
+    this.#on = on;
+  }
+
+  /** The container's for its first process. */
+  get id(): string {
+    return this.name.execId === "" ? this.name.containerId : this.name.execId;
   }
 
   get state(): ProcessState {
@@ -101,15 +119,39 @@ export class TaskProcess {
     }
   }
 
-  /** Descriptors for a successor, see `ProcessIo`. */
-  ioEnds(): IoEnd[] {
-    return this.io?.ends() ?? [];
+  /** Takes it over until `releasePidfd`: by it a successor learns of an end that nobody saw. */
+  keepPidfd(sys: Pick<Syscalls, "close">, pidfd: number): void {
+    this.releasePidfd();
+    this.#pidfd = pidfd;
+    this.#closePidfd = () => sys.close(pidfd);
+  }
+
+  /** Once the end is recorded, or there is no process. Twice is once. */
+  releasePidfd(): void {
+    if (this.#pidfd === undefined) return;
+    this.#pidfd = undefined;
+    this.#closePidfd();
+    this.changed();
+  }
+
+  get pidfd(): number | undefined {
+    return this.#pidfd;
+  }
+
+  ends(): readonly IoEnd[] {
+    const ends = this.io?.ends() ?? [];
+    return this.#pidfd === undefined ? ends : [{ role: "pidfd", fd: this.#pidfd }, ...ends];
+  }
+
+  /** Call when `ends` has changed. */
+  changed(): void {
+    this.#on.endsChanged(this);
   }
 
   #deliver(): void {
     if (this.#holds > 0 || this.#heldBack === undefined) return;
     const exit = this.#heldBack;
     this.#heldBack = undefined;
-    this.#onExit(exit);
+    this.#on.exit(exit);
   }
 }

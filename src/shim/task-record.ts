@@ -19,6 +19,8 @@ export interface ProcessRecord {
 export interface ExecRecord extends ProcessRecord {
   readonly id: string;
   readonly stdio: Stdio;
+  /** Of one that has ended and waits to be deleted; `at` in nanoseconds. */
+  readonly exit?: { readonly status: number; readonly at: string };
 }
 
 /**
@@ -92,7 +94,7 @@ function isRecord(value: unknown): value is TaskRecord {
     isStdio(stdio) &&
     (init === undefined || isProcess(init)) &&
     Array.isArray(execs) &&
-    execs.every((exec: unknown) => isProcess(exec) && isObject(exec) && isStdio(exec["stdio"]))
+    execs.every(isExec)
   );
 }
 
@@ -103,6 +105,15 @@ function isProcess(value: unknown): boolean {
     isString(value["startTime"]) &&
     isObject(value["pipes"])
   );
+}
+
+function isExec(value: unknown): boolean {
+  if (!isProcess(value) || !isObject(value)) return false;
+  const { exit } = value;
+  const isExit =
+    exit === undefined ||
+    (isObject(exit) && Number.isSafeInteger(exit["status"]) && /^\d+$/.test(String(exit["at"])));
+  return isExit && isString(value["id"]) && isStdio(value["stdio"]);
 }
 
 function isStdio(value: unknown): boolean {

@@ -10,13 +10,24 @@ import {
   openInput,
   openOutput,
   type OutputEnd,
+  resumeInput,
+  resumeOutput,
 } from "./client-io.ts";
 import { ConsoleSocket } from "./console-socket.ts";
+import type { InheritedEnds } from "./inherited-ends.ts";
 import { type IoEnd, type ProcessIo, settlesWithin } from "./process-io.ts";
 import { pump } from "./pump.ts";
 import type { OutputTarget, Stdio } from "./stdio.ts";
 
 const blockedPollMs = 20;
+
+export interface TerminalIoOptions {
+  readonly sys: Syscalls;
+  readonly logger: Logger;
+  readonly ctx: Context;
+  /** See `ProcessIo.ends`. */
+  readonly onChange: () => void;
+}
 
 /**
  * A terminal: the runtime makes it and hands over its master, which is copied to and from the
@@ -27,7 +38,9 @@ export class TerminalIo implements ProcessIo {
   readonly #sys: Syscalls;
   readonly #logger: Logger;
   readonly #ctx: Context;
-  readonly #socket: ConsoleSocket;
+  readonly #onChange: () => void;
+  /** Until the runtime has handed the terminal over. */
+  readonly #socket: ConsoleSocket | undefined;
   readonly #resources: DisposableStack;
   readonly #output: OutputEnd | undefined;
   readonly #input: InputEnd | undefined;
@@ -37,9 +50,9 @@ export class TerminalIo implements ProcessIo {
   #closed = false;
 
   private constructor(
-    options: { sys: Syscalls; logger: Logger; ctx: Context },
+    options: TerminalIoOptions,
     parts: {
-      socket: ConsoleSocket;
+      socket: ConsoleSocket | undefined;
       resources: DisposableStack;
       output: OutputEnd | undefined;
       input: InputEnd | undefined;
@@ -48,48 +61,72 @@ export class TerminalIo implements ProcessIo {
     this.#sys = options.sys;
     this.#logger = options.logger;
     this.#ctx = options.ctx;
+    this.#onChange = options.onChange;
     this.#socket = parts.socket;
     this.#resources = parts.resources;
     this.#output = parts.output;
     this.#input = parts.input;
   }
 
-  get consoleSocket(): string {
-    return this.#socket.path;
+  get consoleSocket(): string | undefined {
+    return this.#socket?.path;
   }
 
   static async open(
     stdio: Stdio,
     target: OutputTarget & { kind: "none" | "path" | "file" },
-    options: { sys: Syscalls; logger: Logger; ctx: Context },
+    options: TerminalIoOptions,
   ): Promise<TerminalIo> {
     const { sys } = options;
     using resources = new DisposableStack();
     if (target.kind === "file") await createLogFile(sys, target.path);
     const path = target.kind === "file" ? target.path : stdio.stdout;
     const output = path === "" ? undefined : openOutput(sys, path);
-    if (output) {
-      output.stream.on("error", () => {});
-      resources.defer(() => output.stream.destroy());
-    }
+    own(output, resources);
     const input = stdio.stdin === "" ? undefined : openInput(sys, stdio.stdin);
-    if (input) {
-      resources.defer(() => {
-        input.release();
-        input.stream.destroy();
-      });
-    }
+    own(input, resources);
     const socket = await ConsoleSocket.open(sys);
     return new TerminalIo(options, { socket, output, input, resources: resources.move() });
   }
 
+  /**
+   * Goes on with a terminal that the daemon has kept of an earlier supervisor's. Undefined where it
+   * has not: then the terminal was hung up with the supervisor's end. Copies at once.
+   */
+  static resume(
+    stdio: Stdio,
+    target: OutputTarget & { kind: "none" | "path" | "file" },
+    inherited: InheritedEnds | undefined,
+    options: TerminalIoOptions,
+  ): TerminalIo | undefined {
+    const { sys } = options;
+    const master = inherited?.take("terminal");
+    if (inherited === undefined || master === undefined) return undefined;
+    using resources = new DisposableStack();
+    const path = target.kind === "file" ? target.path : stdio.stdout;
+    const outputFd = inherited.take("client-stdout");
+    const output = outputFd === undefined ? undefined : resumeOutput(sys, outputFd, path);
+    own(output, resources);
+    const inputFd = inherited.take("client-stdin");
+    const keeper = inherited.take("client-stdin-keeper");
+    const input = inputFd === undefined ? undefined : resumeInput(sys, inputFd, keeper);
+    own(input, resources);
+    const parts = { socket: undefined, output, input, resources: resources.move() };
+    const io = new TerminalIo(options, parts);
+    io.#connect(master);
+    return io;
+  }
+
   async start(): Promise<void> {
+    if (!this.#socket) return;
     const fd = await this.#socket.receiveMaster(this.#ctx);
     await this.#socket[Symbol.asyncDispose]();
-    if (this.#closed) {
-      this.#sys.close(fd);
-      return;
-    }
+    if (this.#closed) this.#sys.close(fd);
+    else this.#connect(fd);
+  }
+
+  /** Takes the terminal over. */
+  #connect(fd: number): void {
     const stream = new PtyStream(this.#sys, fd);
     this.#master = { fd, stream };
     this.#resources.defer(() => stream.destroy());
@@ -99,12 +136,11 @@ export class TerminalIo implements ProcessIo {
 
   closeStdin(): void {
     this.#input?.release();
+    this.#onChange();
   }
 
   resize(size: WindowSize): void {
-    if (this.#master && !this.#master.stream.destroyed) {
-      this.#master.stream.resize(size);
-    }
+    this.#master?.stream.resize(size);
   }
 
   processExited(): void {
@@ -118,16 +154,19 @@ export class TerminalIo implements ProcessIo {
   ends(): IoEnd[] {
     if (this.#closed) return [];
     const ends: IoEnd[] = [];
-    if (this.#master) ends.push({ role: "terminal", fd: this.#master.fd });
-    if (this.#output) ends.push({ role: "client-stdout", fd: this.#output.fd });
-    if (this.#input) ends.push({ role: "client-stdin", fd: this.#input.fd });
+    const [master, output, input] = [this.#master, this.#output, this.#input];
+    if (master?.stream.isOpen) ends.push({ role: "terminal", fd: master.fd });
+    if (output && !output.stream.destroyed) ends.push({ role: "client-stdout", fd: output.fd });
+    if (input && !input.stream.destroyed) ends.push({ role: "client-stdin", fd: input.fd });
+    if (input?.keeper !== undefined) ends.push({ role: "client-stdin-keeper", fd: input.keeper });
     return ends;
   }
 
   async close(): Promise<void> {
     this.#closed = true;
     this.#resources.dispose();
-    await this.#socket[Symbol.asyncDispose]();
+    this.#onChange();
+    await this.#socket?.[Symbol.asyncDispose]();
     await this.#copied;
   }
 
@@ -142,6 +181,7 @@ export class TerminalIo implements ProcessIo {
     });
     master.destroy();
     sink.destroy();
+    this.#onChange();
   }
 
   // The end of a terminal's input hangs it up, as upstream does: a shell on it ends.
@@ -153,6 +193,7 @@ export class TerminalIo implements ProcessIo {
     input.release();
     input.stream.destroy();
     master.destroy();
+    this.#onChange();
   }
 
   // A process that the ended one has left behind may keep the terminal open for ever. What the
@@ -167,11 +208,23 @@ export class TerminalIo implements ProcessIo {
       await turn();
     }
     master.destroy();
+    this.#onChange();
   }
 
   #isBlocked(): boolean {
     return (this.#output?.stream.writableLength ?? 0) > 0;
   }
+}
+
+/** The client's ends go with the terminal. */
+function own(end: OutputEnd | InputEnd | undefined, resources: DisposableStack): void {
+  if (!end) return;
+  // Each write hears of its failure itself.
+  end.stream.on("error", () => {});
+  resources.defer(() => {
+    if ("release" in end) end.release();
+    end.stream.destroy();
+  });
 }
 
 function nowhere(): Writable {

@@ -1,11 +1,13 @@
 import { flushCompileCache } from "node:module";
 import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
+import { handoverKey } from "#core/runtime/handover.ts";
 import { CodedError, messageOf } from "#pkg/errors.ts";
 import type { Logger } from "#pkg/log.ts";
 import { linux } from "#pkg/sys/linux.ts";
 import { spawnProcess } from "#pkg/sys/spawn.ts";
 import { serveGroup } from "#shim/serve.ts";
-import { defaultSocketDir, socketAddress } from "#shim/socket-address.ts";
+import { Inheritance } from "#shim/inherited-ends.ts";
+import { defaultSocketDir, socketAddress, socketPath } from "#shim/socket-address.ts";
 import { childEnv, nofileSoft, searchPath } from "./children.ts";
 import type { Flags } from "./flags.ts";
 import { joinGroup } from "./group-proxy.ts";
@@ -15,9 +17,9 @@ const oomScoreMax = 1000;
 /**
  * Becomes the supervisor of a group, or finds the one there is.
  *
- * Standard output gets one line of JSON when the group can be reached (`version`, `address`,
- * `protocol`, `pid`) and is then let go. Started by the daemon in a session of its own; outlives
- * it.
+ * Standard input says what is inherited from the supervisor before, or nothing. Standard output
+ * gets one line of JSON when the group can be reached (`version`, `address`, `protocol`, `pid`,
+ * `metadata`) and is then let go. Started by the daemon in a session of its own; outlives it.
  */
 export async function supervise(flags: Flags, logger: Logger): Promise<never> {
   const { namespace, id: group, address: daemonAddress } = flags;
@@ -25,6 +27,13 @@ export async function supervise(flags: Flags, logger: Logger): Promise<never> {
   if (eventsPath === "") throw new CodedError("invalid-argument", "TTRPC_ADDRESS is not set");
   const socketDir = flags.socketDir === "" ? defaultSocketDir : flags.socketDir;
   const address = socketAddress(socketDir, { daemonAddress, namespace, id: group });
+  const handoverPath = socketPath(
+    socketAddress(socketDir, { daemonAddress, namespace, id: `${group}/handover` }),
+  );
+  // Without a state directory it has no successor, and hands nothing over.
+  const metadata = flags.state === "" ? {} : { [handoverKey]: handoverPath };
+  // First of all: what is inherited must not get to a child.
+  const inheritance = Inheritance.read(linux, readFileSync(0, "utf8"));
   raiseOomScore(logger);
   // A fault in one operation must not take the streams of every other container with it.
   process.on("uncaughtException", (error) => logger.error("uncaught exception", { error }));
@@ -35,6 +44,8 @@ export async function supervise(flags: Flags, logger: Logger): Promise<never> {
     namespace,
     group,
     address,
+    handoverPath,
+    inheritance,
     eventsPath,
     env: childEnv(),
     searchPath: searchPath(),
@@ -42,19 +53,19 @@ export async function supervise(flags: Flags, logger: Logger): Promise<never> {
     stateDir: flags.state === "" ? undefined : flags.state,
     signal: exitSignal(),
     onReady: () => {
-      announce(address, process.pid);
+      announce({ address, pid: process.pid, metadata });
       // Node would keep what it compiled only at an end of its own, which a supervisor never has.
       flushCompileCache();
     },
   });
-  if (outcome === "taken") announce(address, await joinGroup(address, group));
+  if (outcome === "taken") announce({ address, pid: await joinGroup(address, group), metadata });
   // Told to end, it leaves its containers, whose streams would keep the process; and `process.exit`
   // would wait for a thread that hangs in the kernel.
   return linux.exitGroup(0);
 }
 
-function announce(address: string, pid: number): void {
-  writeSync(1, `${JSON.stringify({ version: 3, address, protocol: "ttrpc", pid })}\n`);
+function announce(where: { address: string; pid: number; metadata: object }): void {
+  writeSync(1, `${JSON.stringify({ version: 3, protocol: "ttrpc", ...where })}\n`);
   // Whoever reads it waits for the end as well.
   const none = openSync("/dev/null", "w");
   linux.dup3(none, 1);

@@ -26,6 +26,9 @@ export interface LaunchRequest {
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string>>;
   readonly cwd: string;
+  readonly stdin: Uint8Array;
+  /** Inherited as descriptors 3, 4, ...; they stay open here. */
+  readonly fds: readonly number[];
 }
 
 /** A process in a session of its own, which outlives this one. */

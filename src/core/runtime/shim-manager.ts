@@ -11,6 +11,7 @@ import {
   type Unmount,
   writeBundleFile,
 } from "#core/runtime/bundle.ts";
+import type { KeeperDialer } from "#core/runtime/descriptor-keeper.ts";
 import type { ProcessExit } from "#core/runtime/runtime.ts";
 import { findShimBinary, runcRuntime, type ShimSearch } from "#core/runtime/shim-binary.ts";
 import { ShimCommand, type ShimHost } from "#core/runtime/shim-command.ts";
@@ -35,6 +36,8 @@ export interface ShimManagerOptions {
   readonly publisher: Publisher;
   readonly containers: Pick<ContainerStore, "get">;
   readonly dial: ShimDialer;
+  /** Undefined keeps nothing of a supervisor's: a terminal then ends with it. */
+  readonly keep?: KeeperDialer;
   readonly unmount: Unmount;
   readonly mkfifo: (path: string, mode: number) => void;
   readonly logSink: LogSink;
@@ -77,6 +80,7 @@ export class ShimManager implements AsyncDisposable {
       binary: options.supervisorBinary,
       stateDir: options.roots.state,
       dial: options.dial,
+      keep: options.keep,
       lingerMs: options.supervisorLingerMs ?? defaultLingerMs,
       onReplaced: (supervisor) => this.#inBackground(this.#reconcile(supervisor)),
       onGivenUp: (supervisor, error) => this.#onGivenUp(supervisor, error),

@@ -78,14 +78,14 @@ export class SpawnedPrograms implements ProgramRunner {
     const { spawn, reaper } = this.#options;
     using streams = new DisposableStack();
     using childEnds = new DisposableStack();
-    const stdin = this.#input(new Uint8Array(), streams, childEnds);
+    const stdin = this.#input(request.stdin, streams, childEnds);
     const stdout = this.#output(announcementBytesMax, streams, childEnds);
     const { pid } = spawn({
       path: request.path,
       argv: [request.path, ...request.args],
       env: request.env,
       cwd: request.cwd,
-      fds: [stdin, stdout.fd, 2],
+      fds: [stdin, stdout.fd, 2, ...request.fds],
       setsid: true,
     });
     const kept = streams.move();

@@ -5,6 +5,8 @@ import {
   formatBootstrap,
   tryParseBootstrapJson,
 } from "#core/runtime/bootstrap.ts";
+import type { HeldProcess, KeeperDialer } from "#core/runtime/descriptor-keeper.ts";
+import { formatManifest, handoverKey } from "#core/runtime/handover.ts";
 import type { ShimDialer } from "#core/runtime/shim-connection.ts";
 import { type ShimHost, shimEnvironment } from "#core/runtime/shim-command.ts";
 import { Supervisor, type SupervisorGroup } from "#core/runtime/supervisor.ts";
@@ -26,6 +28,8 @@ export interface SupervisorPoolOptions {
   /** Where the bundles are, a directory for each namespace. */
   readonly stateDir: string;
   readonly dial: ShimDialer;
+  /** Undefined keeps nothing: a terminal then ends with its supervisor. */
+  readonly keep: KeeperDialer | undefined;
   readonly lingerMs: number;
   /** A successor serves the users of one that died. */
   onReplaced(supervisor: Supervisor): void;
@@ -97,14 +101,18 @@ export class SupervisorPool {
   }
 
   #create(group: SupervisorGroup): Supervisor {
-    const { lifetime, dial, lingerMs, stateDir } = this.#options;
+    const { lifetime, dial, keep, lingerMs, stateDir } = this.#options;
     const file = join(stateDir, group.namespace, `${filePrefix}${group.id}`);
     const supervisor = new Supervisor(group, {
       lifetime,
       dial,
+      keep: async (ctx, { metadata }) => {
+        const path = metadata[handoverKey];
+        return path === undefined ? undefined : keep?.(ctx, path);
+      },
       lingerMs,
-      launch: async (ctx) => {
-        const bootstrap = await launchSupervisor(ctx, group, this.#options);
+      launch: async (ctx, kept) => {
+        const bootstrap = await launchSupervisor(ctx, group, { ...this.#options, kept });
         // Of one that has just ended: the same name.
         await Promise.all(this.#removals);
         await writeFile(`${file}.new`, formatBootstrap(bootstrap), { mode: 0o600 });
@@ -166,14 +174,17 @@ export function groupOf(
 async function launchSupervisor(
   ctx: Context,
   group: SupervisorGroup,
-  { host, binary, stateDir }: SupervisorPoolOptions,
+  options: SupervisorPoolOptions & { readonly kept: readonly HeldProcess[] },
 ): Promise<BootstrapResult> {
+  const { host, binary, stateDir, kept } = options;
   const program = host.programs.launch({
     path: binary,
     args: supervisorArguments(group, host, stateDir),
     // As many threads for the runtimes it starts as upstream's shim leaves them.
     env: { ...shimEnvironment(host, group.namespace), GOMAXPROCS: "4" },
     cwd: "/",
+    stdin: formatManifest(kept.map(({ ends, ...name }) => ({ ...name, roles: [...ends.keys()] }))),
+    fds: kept.flatMap(({ ends }) => [...ends.values()]),
   });
   let announcement: string;
   try {

@@ -42,6 +42,7 @@ class Bench implements AsyncDisposable {
         lifetime: ctx,
         lingerMs,
         dial: dialShim,
+        keep: async () => undefined,
         launch: () => this.#launch(),
         events: {
           onReplaced: () => this.events.push("replaced"),

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { BootstrapResult } from "#core/runtime/bootstrap.ts";
+import type { DescriptorKeeper, HeldProcess } from "#core/runtime/descriptor-keeper.ts";
 import type { ShimDialer, ShimTransport } from "#core/runtime/shim-connection.ts";
 import type { ShimLink } from "#core/runtime/shim-link.ts";
 import { TaskProxy } from "#core/runtime/task-proxy.ts";
@@ -25,9 +26,17 @@ export interface SupervisorEvents {
 export interface SupervisorOptions {
   /** The daemon's lifetime: a client that leaves does not stop a start that others wait for. */
   readonly lifetime: Context;
-  /** Starts the process, or finds the one that serves the group already. */
-  readonly launch: (ctx: Context) => Promise<BootstrapResult>;
+  /**
+   * Starts the process, or finds the one that serves the group already. It inherits what was kept
+   * of the one before.
+   */
+  readonly launch: (ctx: Context, kept: readonly HeldProcess[]) => Promise<BootstrapResult>;
   readonly dial: ShimDialer;
+  /** Undefined for a supervisor that hands nothing over. */
+  readonly keep: (
+    ctx: Context,
+    bootstrap: BootstrapResult,
+  ) => Promise<DescriptorKeeper | undefined>;
   /**
    * How long it stays without users: starting a process takes longer than all the rest of a task's
    * creation.
@@ -50,6 +59,7 @@ type State =
   | { readonly kind: "closed" };
 
 const launchTimeoutMs = 30_000;
+const keepTimeoutMs = 10_000;
 /** A supervisor that ends still delivers the events it has, for at most 5 s. */
 const endTimeoutMs = 6_000;
 const restartDelaysMs = [0, 200, 1_000] as const;
@@ -72,6 +82,9 @@ export class Supervisor {
   #state: State = { kind: "down" };
   #losses: number[] = [];
   #linger: NodeJS.Timeout | undefined;
+  /** Of the last one that had sent all it had. */
+  #kept: DescriptorKeeper | undefined;
+  #keeping: Promise<void> = Promise.resolve();
 
   constructor(group: SupervisorGroup, options: SupervisorOptions) {
     this.group = group;
@@ -105,7 +118,7 @@ export class Supervisor {
           break;
         case "down":
           return settledOrAborted(
-            this.#start((lifetime) => this.#options.launch(lifetime)),
+            this.#start((lifetime) => this.#launch(lifetime)),
             ctx,
           );
         case "closed":
@@ -129,7 +142,7 @@ export class Supervisor {
       } catch (error) {
         if (!hasCode(error, "unavailable")) throw error;
         lifetime.logger.info("supervisor is gone, starting another", { error });
-        return this.#options.launch(lifetime);
+        return this.#launch(lifetime);
       }
     });
     await settledOrAborted(start, ctx);
@@ -159,6 +172,8 @@ export class Supervisor {
       const serving = await state.serving.catch(() => undefined);
       await serving?.transport.close();
     }
+    await this.#keeping;
+    this.#stopKeeping();
   }
 
   async #shutDown(ctx: Context, up: State & { kind: "up" }): Promise<void> {
@@ -177,6 +192,45 @@ export class Supervisor {
     await told;
   }
 
+  #launch(lifetime: Context): Promise<BootstrapResult> {
+    return this.#options.launch(lifetime, this.#kept?.processes() ?? []);
+  }
+
+  /**
+   * Takes duplicates of what the process has. Those of the one before stay until it has sent
+   * everything: it may die earlier.
+   */
+  async #keep(serving: Serving): Promise<void> {
+    const { lifetime, keep } = this.#options;
+    const bounded = lifetime.withTimeout(keepTimeoutMs);
+    let keeper: DescriptorKeeper | undefined;
+    try {
+      keeper = await keep(bounded, serving.bootstrap);
+      if (!keeper) return;
+      const isComplete = await settledOrAborted(keeper.complete, bounded);
+      const isUnused = this.#state.kind !== "up" && this.#users.size === 0;
+      if (!isComplete || isUnused) return;
+      this.#kept?.[Symbol.dispose]();
+      this.#kept = keeper;
+      keeper = undefined;
+    } catch (error) {
+      if (!serving.transport.isOpen || this.#state.kind === "closed") return;
+      lifetime.logger.warn("descriptors of a supervisor are not kept", { ...this.group, error });
+    } finally {
+      keeper?.[Symbol.dispose]();
+    }
+  }
+
+  #stopKeeping(): void {
+    this.#kept?.[Symbol.dispose]();
+    this.#kept = undefined;
+  }
+
+  #onEnded(): void {
+    this.#stopKeeping();
+    this.#options.events.onEnded();
+  }
+
   #start(find: (lifetime: Context) => Promise<BootstrapResult | Serving>): Promise<Serving> {
     const bounded = this.#options.lifetime.withTimeout(launchTimeoutMs);
     const serving = (async (): Promise<Serving> => {
@@ -192,7 +246,7 @@ export class Supervisor {
       () => {
         if (this.#state !== starting) return;
         this.#state = { kind: "down" };
-        if (this.#users.size === 0) this.#options.events.onEnded();
+        if (this.#users.size === 0) this.#onEnded();
       },
     );
     return serving;
@@ -202,12 +256,13 @@ export class Supervisor {
     const up: State = { kind: "up", serving };
     this.#state = up;
     void serving.transport.closed.then(() => this.#onClosed(serving));
+    this.#keeping = this.#keep(serving);
     // Whoever asked for it has gone meanwhile.
     if (this.#users.size === 0) this.#onUnused();
   }
 
   #onUnused(): void {
-    if (this.#state.kind === "down") this.#options.events.onEnded();
+    if (this.#state.kind === "down") this.#onEnded();
     if (this.#state.kind !== "up") return;
     clearTimeout(this.#linger);
     this.#linger = setTimeout(() => {
@@ -240,13 +295,13 @@ export class Supervisor {
     }
     if (this.#state.kind !== "ending") return;
     this.#state = { kind: "down" };
-    if (this.#users.size === 0) this.#options.events.onEnded();
+    if (this.#users.size === 0) this.#onEnded();
   }
 
   #onClosed(serving: Serving): void {
     if (this.#state.kind !== "up" || this.#state.serving !== serving) return;
     this.#state = { kind: "down" };
-    if (this.#users.size === 0) this.#options.events.onEnded();
+    if (this.#users.size === 0) this.#onEnded();
     else void this.#replace();
   }
 
@@ -268,6 +323,7 @@ export class Supervisor {
         lifetime.logger.warn("cannot replace supervisor", { ...this.group, error });
       }
     }
+    this.#stopKeeping();
     events.onGivenUp(problem);
   }
 }

@@ -99,6 +99,28 @@ export class FdConnection implements Disposable {
     return receiveFds(ctx, this.#checked, -1, room);
   }
 
+  /** At once or not at all: false when the other side has not read enough yet. */
+  trySend(data: Buffer, fds: readonly Fd[]): boolean {
+    try {
+      this.#checked.sendmsg(-1, data, fds);
+      return true;
+    } catch (error) {
+      if (isSyscallError(error, "EAGAIN")) return false;
+      throw error;
+    }
+  }
+
+  /**
+   * From now on read by the event loop, which loses descriptors: for what comes after them.
+   * `onClose` is called once, whichever side closes.
+   */
+  listen(on: { readonly onData: (chunk: Buffer) => void; readonly onClose: () => void }): void {
+    this.#socket.on("data", on.onData);
+    this.#socket.once("close", on.onClose);
+    this.#socket.once("end", () => this.close());
+    this.#socket.resume();
+  }
+
   close(): void {
     this.#socket.destroy();
   }

@@ -54,8 +54,13 @@ export class PtyStream extends Duplex {
     });
   }
 
+  /** False as soon as the descriptor is closed, which a hang-up does before the end is read. */
+  get isOpen(): boolean {
+    return !this.destroyed && !this.#reader.destroyed;
+  }
+
   resize(size: WindowSize): void {
-    if (!this.destroyed) this.#sys.setWindowSize(this.#fd, size);
+    if (this.isOpen) this.#sys.setWindowSize(this.#fd, size);
   }
 
   size(): WindowSize {

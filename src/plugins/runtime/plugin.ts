@@ -2,6 +2,7 @@ import { mkdir } from "node:fs/promises";
 import { dirname, isAbsolute, join, normalize } from "node:path";
 import * as v from "valibot";
 import { bundleUnmount } from "#core/runtime/bundle-mounts.ts";
+import { DescriptorKeeper } from "#core/runtime/descriptor-keeper.ts";
 import { dialShim } from "#core/runtime/shim-connection.ts";
 import { loadShims } from "#core/runtime/shim-loader.ts";
 import type { LogSink } from "#core/runtime/shim-log.ts";
@@ -84,6 +85,7 @@ export function shimManager(host: RuntimeHost) {
         publisher: needs.events,
         containers: needs.metadata.containers,
         dial: dialShim,
+        keep: (within, path) => DescriptorKeeper.connect(within, host.sys, path),
         unmount: bundleUnmount(host.sys),
         mkfifo: (path, mode) => host.sys.mkfifo(path, mode),
         logSink: host.logSink,

@@ -11,6 +11,8 @@ import type { Container } from "#core/containers/containers.ts";
 import { eventField } from "#core/events/convert.ts";
 import type { Publisher } from "#core/events/events.ts";
 import { bundleUnmount } from "#core/runtime/bundle-mounts.ts";
+import { DescriptorKeeper } from "#core/runtime/descriptor-keeper.ts";
+import type { LaunchedProgram, ProgramRunner } from "#core/runtime/program.ts";
 import { dialShim } from "#core/runtime/shim-connection.ts";
 import { loadShims } from "#core/runtime/shim-loader.ts";
 import { defaultShimTimeouts, ShimManager } from "#core/runtime/shim-manager.ts";
@@ -59,6 +61,8 @@ export interface TaskDaemon {
   /** Makes another one on the same directories, which loads what is there. */
   start(): Promise<void>;
   restart(): Promise<void>;
+  /** Runs once, before the next supervisor is started. */
+  holdLaunches(meanwhile: () => Promise<void>): void;
 }
 
 let reaper: Reaper | undefined;
@@ -86,6 +90,7 @@ class InProcessDaemon implements TaskDaemon {
   #tasks: Client<typeof Tasks> | undefined;
   #resources = new AsyncDisposableStack();
   readonly #dir: string;
+  #beforeLaunch: (() => Promise<void>) | undefined;
   readonly #options: TaskDaemonOptions;
 
   constructor(room: Room, options: TaskDaemonOptions) {
@@ -119,7 +124,9 @@ class InProcessDaemon implements TaskDaemon {
         lifetime,
         roots,
         host: {
-          programs: new SpawnedPrograms({ sys: linux, spawn: spawnProcess, reaper }),
+          programs: this.#programs(
+            new SpawnedPrograms({ sys: linux, spawn: spawnProcess, reaper }),
+          ),
           grpcAddress: join(this.#dir, "d.sock"),
           ttrpcAddress,
           socketDir: join(this.#dir, "s"),
@@ -137,6 +144,7 @@ class InProcessDaemon implements TaskDaemon {
         publisher,
         containers: { get: async (_ctx, id) => this.#container(id) },
         dial: dialShim,
+        keep: (within, path) => DescriptorKeeper.connect(within, linux, path),
         unmount: bundleUnmount(linux),
         mkfifo: (file, mode) => linux.mkfifo(file, mode),
         logSink: (chunk) => this.log.push(`shim: ${Buffer.from(chunk).toString("utf8")}`),
@@ -169,6 +177,23 @@ class InProcessDaemon implements TaskDaemon {
   async restart(): Promise<void> {
     await this.drop();
     await this.start();
+  }
+
+  holdLaunches(meanwhile: () => Promise<void>): void {
+    this.#beforeLaunch = meanwhile;
+  }
+
+  #programs(real: SpawnedPrograms): ProgramRunner {
+    return {
+      run: (ctx, request) => real.run(ctx, request),
+      launch: (request) => {
+        const meanwhile = this.#beforeLaunch;
+        this.#beforeLaunch = undefined;
+        return meanwhile
+          ? launchLater(meanwhile, () => real.launch(request))
+          : real.launch(request);
+      },
+    };
   }
 
   #container(id: string): Container {
@@ -206,6 +231,19 @@ class InProcessDaemon implements TaskDaemon {
       exitStatus: isExit ? fromBinary(TaskExitSchema, event.value).exitStatus : undefined,
     });
   }
+}
+
+function launchLater(
+  meanwhile: () => Promise<void>,
+  launch: () => LaunchedProgram,
+): LaunchedProgram {
+  const launched = meanwhile().then(launch);
+  return {
+    pid: 0,
+    announcement: launched.then((program) => program.announcement),
+    exited: launched.then((program) => program.exited),
+    kill: () => void launched.then((program) => program.kill()),
+  };
 }
 
 function lineLogger(lines: string[], fields: LogFields = {}): Logger {
@@ -312,6 +350,12 @@ function runtimeSpec(
     mounts: [
       { destination: "/proc", type: "proc", source: "proc" },
       { destination: "/dev", type: "tmpfs", source: "tmpfs", options: ["nosuid", "mode=755"] },
+      {
+        destination: "/dev/pts",
+        type: "devpts",
+        source: "devpts",
+        options: ["newinstance", "ptmxmode=0666"],
+      },
       { destination: "/tmp", type: "tmpfs", source: "tmpfs", options: ["nosuid"] },
     ],
     linux: {
@@ -352,7 +396,7 @@ export function outputFifo(room: Room, name: string): OutputFifo {
 export function inputFifo(
   room: Room,
   name: string,
-): { path: string; open(): (text: string) => void } {
+): { path: string; open(): { say: (text: string) => void; close: () => void } } {
   const path = join(room.dir, name);
   linux.mkfifo(path, 0o600);
   return {
@@ -363,7 +407,7 @@ export function inputFifo(
       room.resources.defer(() => {
         socket.destroy();
       });
-      return (text) => socket.write(text);
+      return { say: (text) => socket.write(text), close: () => socket.destroy() };
     },
   };
 }

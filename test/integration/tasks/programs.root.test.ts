@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { writeSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { ProgramRequest } from "#core/runtime/program.ts";
@@ -109,16 +110,25 @@ roomTest("run() says that a program cannot be started", async (room) => {
 });
 
 roomTest(
-  "launch() gives a session of its own and what was announced before the output closed",
+  "launch() gives a session of its own, descriptors, and what was announced before the output closed",
   async (room) => {
     const programs = programsOf(room);
+    const inherited = linux.pipe2(0);
+    room.resources.defer(() => linux.close(inherited.read));
+    writeSync(inherited.write, "inherited\n");
+    linux.close(inherited.write);
     const program = programs.launch({
       path: "/bin/sh",
-      args: ["-c", "echo ready; exec >/dev/null; exec sleep 1000"],
+      args: [
+        "-c",
+        "read -r a; read -r b <&3; echo ready $a $b; exec >/dev/null; exec sleep 1000 3<&-",
+      ],
       env: { PATH: "/usr/bin:/bin" },
       cwd: "/",
+      stdin: Buffer.from("told\n"),
+      fds: [inherited.read],
     });
-    assert.equal(await program.announcement, "ready\n");
+    assert.equal(await program.announcement, "ready told inherited\n");
     const stat = await readFile(`/proc/${program.pid}/stat`, "utf8");
     const [, parent, , session] = stat
       .slice(stat.lastIndexOf(")") + 2)

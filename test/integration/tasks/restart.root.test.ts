@@ -43,7 +43,7 @@ async function startEcho(daemon: TaskDaemon, room: Room, id: string): Promise<Ec
     stdin: stdin.path,
     stdout: stdout.path,
   });
-  const say = stdin.open();
+  const { say } = stdin.open();
   await tasks.start(ctx, { containerId: id });
   return { pid, stdout, say };
 }

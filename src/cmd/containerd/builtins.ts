@@ -33,6 +33,13 @@ import { overlayfs } from "#plugins/snapshotter/overlayfs/plugin.ts";
 import { streaming } from "#plugins/streaming/plugin.ts";
 import { localTransfer } from "#plugins/transfer/plugin.ts";
 
+/** What plugins need of the configuration besides their own sections. */
+export interface BuiltinSettings {
+  readonly streamProcessors: readonly StreamProcessor[];
+  /** The `registry` table of the CRI plugin: it holds for whoever asks a registry. */
+  readonly criRegistry: unknown;
+}
+
 /**
  * Every plugin of the daemon. The order counts only among those that do not require each other.
  *
@@ -41,7 +48,7 @@ import { localTransfer } from "#plugins/transfer/plugin.ts";
  */
 export function builtins(
   host: Host,
-  settings: { readonly streamProcessors: readonly StreamProcessor[] } = { streamProcessors: [] },
+  settings: BuiltinSettings = { streamProcessors: [], criRegistry: undefined },
 ): readonly AnyPlugin[] {
   const metrics = daemonMetrics(host);
   return [
@@ -55,7 +62,7 @@ export function builtins(
     walking(host, settings.streamProcessors),
     streaming,
     bindirVerifier(host),
-    localTransfer(host),
+    localTransfer(host, settings.criRegistry),
     containersService,
     contentService,
     diffService,

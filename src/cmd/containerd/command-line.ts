@@ -63,5 +63,15 @@ export function commandLine(): Command {
     .command("migrate")
     .description("Migrate the current configuration file to the latest version")
     .action(() => printConfig("effective", flags()));
+  const hosts = program.command("hosts").description("Registries and the hosts asked for them");
+  hosts
+    .command("explain")
+    .description("See which hosts would be asked for an image, in which order and why; asks none")
+    .argument("<ref>", "Reference of an image, in full: docker.io/library/redis:7")
+    .option("--host-dir <dir>", "Directory of host configuration instead of the configured ones")
+    .action(async (ref: string, options: { readonly hostDir?: string }) => {
+      const { explanation } = await import("#cmd/containerd/hosts-command.ts");
+      process.stdout.write(await explanation(ref, { flags: flags(), hostDir: options.hostDir }));
+    });
   return program;
 }

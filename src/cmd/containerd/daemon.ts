@@ -56,7 +56,7 @@ export async function startDaemon(ctx: Context, options: DaemonOptions): Promise
   const processors = Object.entries(config.streamProcessors);
   const streamProcessors = processors.map(([id, processor]) => ({ id, ...processor }));
   const plugins = [
-    ...builtins(host, { streamProcessors }),
+    ...builtins(host, { streamProcessors, criRegistry: criRegistryOf(config) }),
     ...proxyPlugins(config.proxyPlugins, ctx.logger),
   ];
   warnOfIgnored(ctx, config, plugins);
@@ -99,6 +99,12 @@ export async function startDaemon(ctx: Context, options: DaemonOptions): Promise
   ctx.logger.info(`containerd successfully booted in ${seconds.toFixed(6)}s`);
   const owned = stack.move();
   return { graph, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+/** The `registry` table of the CRI plugin, under its present name or the one of versions 1 and 2. */
+export function criRegistryOf({ plugins }: Config): unknown {
+  const uris = ["io.containerd.cri.v1.images", "io.containerd.grpc.v1.cri"];
+  return uris.map((id) => plugins[id]?.["registry"]).find((table) => table !== undefined);
 }
 
 /**

@@ -1,18 +1,18 @@
 import { isAbsolute } from "node:path";
+import { firstOf } from "#core/remotes/credentials.ts";
 import { DownloadLimit } from "#core/remotes/download-limit.ts";
 import type { Resolver } from "#core/remotes/remotes.ts";
 import { RegistryResolver, type RegistryResolverOptions } from "#core/remotes/resolver.ts";
 import type { Transports } from "#core/remotes/transports.ts";
 import type { RegistryObject } from "#core/transfer/transfer.ts";
 import { invalidArgument } from "#pkg/errors.ts";
+import type { RegistryRules } from "#plugins/transfer/registry-rules.ts";
 
-const defaultRoots = ["/etc/containerd/certs.d", "/etc/docker/certs.d"];
 /** A smaller buffer than this means none. */
 const rangeBytesMin = 512;
 
 export interface ResolverConfig {
-  /** Directories of host configuration, with colons between; empty: the usual ones. */
-  readonly configPath: string;
+  readonly rules: RegistryRules;
   readonly downloadsMax: number;
   readonly rangeBytes: number;
 }
@@ -20,7 +20,7 @@ export interface ResolverConfig {
 /** Makes resolvers for what clients name, all over the daemon's connections and within its limits. */
 export function resolverOpener(
   transports: Transports,
-  { configPath, downloadsMax, rangeBytes }: ResolverConfig,
+  { rules, downloadsMax, rangeBytes }: ResolverConfig,
 ): (registry: RegistryObject) => Resolver {
   const shared: RegistryResolverOptions = {
     transports,
@@ -29,7 +29,6 @@ export function resolverOpener(
       parallel: { connections: Math.max(1, downloadsMax), chunkBytes: rangeBytes },
     }),
   };
-  const configured = configPath === "" ? defaultRoots : configPath.split(":");
   return ({ hostDir, defaultScheme, headers, credentials }) => {
     if (hostDir !== "" && !isAbsolute(hostDir)) {
       throw invalidArgument(`host_dir ${JSON.stringify(hostDir)} is not absolute`);
@@ -39,10 +38,10 @@ export function resolverOpener(
     });
     return new RegistryResolver({
       ...shared,
-      roots: hostDir === "" ? configured : [hostDir],
+      ...(hostDir === "" ? { roots: rules.roots, cri: rules.cri } : { roots: [hostDir] }),
       headers: Object.fromEntries(lists),
       defaultScheme: schemeOf(defaultScheme),
-      credentials,
+      credentials: firstOf([...(credentials ? [credentials] : []), rules.credentials]),
     });
   };
 }

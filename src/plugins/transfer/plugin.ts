@@ -2,6 +2,7 @@ import * as v from "valibot";
 import { DownloadLimit } from "#core/remotes/download-limit.ts";
 import { proxyFromEnvironment } from "#core/remotes/proxy-environment.ts";
 import { Transports } from "#core/remotes/transports.ts";
+import { SpawnedPrograms, type SpawnedProgramsOptions } from "#core/runtime/spawned-programs.ts";
 import { LocalTransferrer } from "#core/transfer/local-transferrer.ts";
 import type { Transferrer } from "#core/transfer/transfer.ts";
 import { KeyedMutex } from "#pkg/keyed-mutex.ts";
@@ -9,6 +10,7 @@ import { pluginConfig } from "#pkg/plugin/config.ts";
 import { definePlugin, type Plugin } from "#pkg/plugin/plugin.ts";
 import { all, allOrNone, one } from "#pkg/plugin/requirement.ts";
 import { resolverOpener } from "#plugins/transfer/open-resolver.ts";
+import { type RegistryRules, registryRules } from "#plugins/transfer/registry-rules.ts";
 import {
   defaultSnapshotter,
   type UnpackConfig,
@@ -35,6 +37,7 @@ const schema = v.object({
   max_concurrent_uploaded_layers: count,
   check_platform_supported: v.boolean(),
   config_path: v.string(),
+  docker_config: v.string(),
   max_concurrent_unpacks: count,
   unpack_config: v.optional(
     v.array(
@@ -50,8 +53,8 @@ const schema = v.object({
   ),
 });
 
-export interface TransferHost {
-  /** Proxies and the file of trusted certificates are taken from it, as Go's programs do. */
+export interface TransferHost extends SpawnedProgramsOptions {
+  /** Proxies and the file of trusted certificates are taken from it, as Go's programs do; helpers run with it. */
   readonly env: Readonly<Record<string, string>>;
 }
 
@@ -64,23 +67,40 @@ const requires = {
   snapshotters: all(SnapshotPlugin),
 };
 
-const config = pluginConfig(schema, {
+/** Of `io.containerd.transfer.v1.local`. */
+export const transferConfig = pluginConfig(schema, {
   max_concurrent_downloads: 3,
   concurrent_layer_fetch_buffer: 0,
   max_concurrent_uploaded_layers: 3,
   check_platform_supported: false,
   config_path: "",
+  // Ours alone: upstream's daemon has no credentials but those that clients send.
+  docker_config: "",
   max_concurrent_unpacks: 1,
 });
 
-type Config = v.InferOutput<typeof schema>;
+export type TransferConfig = v.InferOutput<typeof schema>;
 
-export function localTransfer({ env }: TransferHost): Plugin<Transferrer, typeof requires, Config> {
+/** Hosts and credentials by a configuration: its own section, and the CRI plugin's `registry`. */
+export function transferRules(
+  host: TransferHost,
+  { config_path: configPath, docker_config: dockerConfig }: TransferConfig,
+  criTable: unknown,
+): RegistryRules {
+  const helpers = { programs: new SpawnedPrograms(host), env: host.env };
+  return registryRules({ configPath, dockerConfig, criTable }, helpers);
+}
+
+export function localTransfer(
+  host: TransferHost,
+  criTable: unknown,
+): Plugin<Transferrer, typeof requires, TransferConfig> {
+  const { env } = host;
   return definePlugin({
     type: TransferPlugin,
     id: "local",
     requires,
-    config,
+    config: transferConfig,
     async init({ needs, config: given, plugins, resources }) {
       const { metadata, leases, differs, verifiers } = needs;
       const unpacks = given.max_concurrent_unpacks;
@@ -105,7 +125,7 @@ export function localTransfer({ env }: TransferHost): Plugin<Transferrer, typeof
         unpackLimiter: unpacks > 1 ? new DownloadLimit(unpacks) : undefined,
         uploadLimiter: new DownloadLimit(uploads > 0 ? uploads : uploadsMax),
         openResolver: resolverOpener(transports, {
-          configPath: given.config_path,
+          rules: transferRules(host, given, criTable),
           downloadsMax: given.max_concurrent_downloads,
           rangeBytes: given.concurrent_layer_fetch_buffer,
         }),

@@ -18,11 +18,23 @@ export interface Registry extends AsyncDisposable {
   close(): Promise<void>;
 }
 
+export interface RegistryOptions {
+  /** `USER:PASSWORD` that every request has to bring, by basic authentication; default: none. */
+  readonly user?: string;
+}
+
 /** Serves images built in code on loopback: the reading half of the OCI distribution protocol, without TLS. */
-export async function startRegistry(served: readonly Served[]): Promise<Registry> {
+export async function startRegistry(
+  served: readonly Served[],
+  { user }: RegistryOptions = {},
+): Promise<Registry> {
   const requests: string[] = [];
   const server = createServer((request, response) => {
-    const status = answer(served, request, response);
+    const isKnown = user === undefined || request.headers.authorization === `Basic ${btoa(user)}`;
+    if (!isKnown) response.setHeader("www-authenticate", 'Basic realm="test"');
+    const status = isKnown
+      ? answer(served, request, response)
+      : refuse(response, 401, "UNAUTHORIZED");
     requests.push(`${request.method} ${request.url} ${status}`);
   });
   server.listen(0, "127.0.0.1");

@@ -9,7 +9,7 @@ import {
   notFound,
 } from "#pkg/errors.ts";
 import { KeyedMutex } from "#pkg/keyed-mutex.ts";
-import { parseLossless } from "./lossless-json.ts";
+import { formatLossless, parseLossless } from "#pkg/lossless-json.ts";
 import { openIo } from "./open-io.ts";
 import { drain, type ProcessIo } from "./process-io.ts";
 import { type Exit, pidOf } from "./process-state.ts";
@@ -63,7 +63,7 @@ export class ContainerExecs {
   add(execId: string, options: { spec: string; stdio: Stdio }): void {
     if (this.#execs.has(execId)) throw alreadyExists(`id ${execId}`);
     const { terminal } = options.stdio;
-    const spec = JSON.stringify({ ...parseLossless(options.spec, "exec spec"), terminal });
+    const spec = formatLossless({ ...parseLossless(options.spec, "exec spec"), terminal });
     this.#execs.set(execId, { process: this.#newProcess(execId, options.stdio), spec });
     const { id: containerId } = this.#config;
     this.#services.publish({ topic: "/tasks/exec-added", containerId, execId });

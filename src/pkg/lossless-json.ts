@@ -10,16 +10,17 @@ const json = JSON as unknown as {
 };
 
 /**
- * Parses an object so that `JSON.stringify` writes its numbers as they were.
+ * Parses an object so that `formatLossless` writes its numbers as they were.
  *
  * Limits of resources are 64 bits wide (`18446744073709551615` is "none") and a JavaScript number
- * is not. Throws `invalid-argument`, naming `what`, for anything but an object.
+ * is not: integers beyond its range become a bigint. Throws `invalid-argument`, naming `what`, for
+ * anything but an object.
  */
 export function parseLossless(text: string, what: string): Readonly<Record<string, unknown>> {
   let value: unknown;
   try {
     value = json.parse(text, (_key, parsed, { source }) =>
-      typeof parsed === "number" && String(parsed) !== source ? json.rawJSON(source) : parsed,
+      typeof parsed === "number" && String(parsed) !== source ? exactly(source) : parsed,
     );
   } catch (error) {
     throw invalidArgument(`${what}: ${messageOf(error)}`, { cause: error });
@@ -28,4 +29,17 @@ export function parseLossless(text: string, what: string): Readonly<Record<strin
     throw invalidArgument(`${what} is not an object`);
   }
   return value as Readonly<Record<string, unknown>>; // -- just seen to be an object
+}
+
+/** `JSON.stringify` that writes a bigint as the number it is. */
+export function formatLossless(value: object, indent?: number): string {
+  return JSON.stringify(
+    value,
+    (_key, part: unknown) => (typeof part === "bigint" ? json.rawJSON(String(part)) : part),
+    indent,
+  );
+}
+
+function exactly(source: string): unknown {
+  return /^-?\d{1,64}$/.test(source) ? BigInt(source) : json.rawJSON(source);
 }

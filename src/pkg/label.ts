@@ -23,3 +23,11 @@ export function assertLabels(labels: Labels): void {
 export function withoutEmpty(labels: Labels): Labels {
   return Object.fromEntries(Object.entries(labels).filter(([, value]) => value !== ""));
 }
+
+/**
+ * True for keys that containerd and its CRI service act on. What comes from an image is never
+ * stored under one.
+ */
+export function isReservedLabel(key: string): boolean {
+  return key.startsWith("containerd.io/") || key.startsWith("io.cri-containerd");
+}

@@ -1,8 +1,8 @@
 import type { Container } from "#core/containers/containers.ts";
 import type { TaskIo } from "#core/runtime/runtime.ts";
-import { invalidArgument, messageOf } from "#pkg/errors.ts";
+import { invalidArgument } from "#pkg/errors.ts";
 import { quote } from "#pkg/log-format.ts";
-import { isTable } from "#pkg/plugin/table.ts";
+import { parseSpec } from "#pkg/oci/parse-spec.ts";
 import { restartLabels } from "./policy.ts";
 
 /**
@@ -27,12 +27,5 @@ function hasControlCharacter(text: string): boolean {
 
 function wantsTerminal(spec: Container["spec"]): boolean {
   if (!spec) throw invalidArgument("container has no spec");
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(Buffer.from(spec.value).toString("utf8"));
-  } catch (cause) {
-    throw invalidArgument(`container spec: ${messageOf(cause)}`, { cause });
-  }
-  const process = isTable(parsed) ? parsed["process"] : undefined;
-  return isTable(process) && process["terminal"] === true;
+  return parseSpec(spec.value).process?.terminal === true;
 }

@@ -9,7 +9,11 @@ import { RestartMonitor } from "./restart-monitor.ts";
 
 const uri = "file:///var/log/c1.log";
 
-function container(id: string, labels: Readonly<Record<string, string>>, spec = "{}"): Container {
+function container(
+  id: string,
+  labels: Readonly<Record<string, string>>,
+  spec = '{"ociVersion":"1.0.2"}',
+): Container {
   return {
     id,
     labels,
@@ -118,7 +122,7 @@ const countLabel = `labels.${restartLabels.count}`;
 suite("RestartMonitor", () => {
   test("scan() starts what has no task, in every namespace, with its mounts and log", async () => {
     const daemon = new FakeDaemon();
-    const terminal = '{"process":{"terminal":true}}';
+    const terminal = '{"ociVersion":"1.0.2","process":{"cwd":"/","terminal":true}}';
     const logged = { ...running, [restartLabels.logUri]: uri };
     daemon.containers.set("n1/c1", container("c1", logged, terminal));
     daemon.containers.set("n2/c1", container("c1", running));

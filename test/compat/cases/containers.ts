@@ -30,6 +30,36 @@ export const containerCases: readonly CompatCase[] = [
     ],
   },
   {
+    // The client makes these: they are what `src/pkg/oci` is compared with.
+    name: "flags-of-run-and-what-they-make-of-the-specification",
+    given: ["busybox"],
+    lines: [
+      "ctr c create $busybox c1",
+      specOf("c1"),
+      "ctr c create $busybox c2 echo hello",
+      specOf("c2"),
+      "ctr c create --env A=1 --env PATH=/x --cwd /tmp --tty $busybox c3 sh",
+      specOf("c3"),
+      "ctr c create --cap-add CAP_SYS_ADMIN --cap-drop CAP_CHOWN --allow-new-privs $busybox c4 sh",
+      specOf("c4"),
+      "ctr c create --read-only --annotation a=1 --label b=2 $busybox c5 sh",
+      specOf("c5"),
+      "ctr c create --memory-limit 1048576 --cpu-quota 50000 --cpu-period 100000 $busybox c6 sh",
+      specOf("c6"),
+      "ctr c create --with-ns ipc:/proc/1/ns/ipc --rootfs-propagation shared $busybox c7 sh",
+      specOf("c7"),
+      "ctr c create --device /dev/null --mount type=bind,src=/a,dst=/b,options=rbind:ro $busybox c8 sh",
+      specOf("c8"),
+      "ctr c create --net-host $busybox c9 sh",
+      `${specOf("c9")} | sed 's/HOSTNAME=[^"]*/HOSTNAME=host/'`,
+      "ctr c create --seccomp $busybox c10 sh",
+      specOf("c10"),
+      "ctr c create --seccomp --cap-add CAP_SYS_ADMIN --cap-add CAP_BPF $busybox c11 sh",
+      specOf("c11"),
+      "ctr c rm c1 c2 c3 c4 c5 c6 c7 c8 c9 c10 c11",
+    ],
+  },
+  {
     name: "create-refuses-an-id-that-is-taken-or-none",
     given: ["busybox"],
     lines: [
@@ -81,3 +111,8 @@ export const containerCases: readonly CompatCase[] = [
     ],
   },
 ];
+
+/** On one line; none of the values has a space. */
+function specOf(id: string): string {
+  return `ctr c info --spec ${id} | tr -d '\\n '`;
+}

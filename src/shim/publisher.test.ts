@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { suite, test } from "node:test";
+import { unavailable } from "#pkg/errors.ts";
 import { silentLogger } from "#pkg/log.ts";
 import { type Envelope, Publisher } from "./publisher.ts";
 import type { TaskEvent } from "./task-events.ts";
@@ -40,6 +42,20 @@ suite("publisher", () => {
     assert.deepEqual(slept, [1000, 2000, 3000]);
   });
 
+  test("no event is given up for a daemon that is away for long", async () => {
+    const seen: string[] = [];
+    let failures = 50;
+    const { publisher, slept } = publisherTo(async ({ event }) => {
+      if (failures-- > 0) throw unavailable("no daemon");
+      seen.push(event.containerId);
+    });
+    for (const id of ["a", "b"]) publisher.publish(paused(id));
+    await publisher.flush(10_000);
+    assert.deepEqual(seen, ["a", "b"]);
+    assert.equal(slept.length, 50);
+    assert.equal(Math.max(...slept), 5000);
+  });
+
   test("an event that the daemon never takes is given up after six tries", async () => {
     const tries: string[] = [];
     const { publisher } = publisherTo(async ({ event }) => {
@@ -74,7 +90,10 @@ suite("publisher", () => {
       logger: silentLogger,
       forward: async () => {
         tries += 1;
-        throw new Error("away");
+        throw unavailable("away");
+      },
+      sleep: async (_ms, signal) => {
+        await once(signal, "abort");
       },
     });
     publisher.publish(paused("a"));

@@ -1,3 +1,4 @@
+import { hasCode } from "#pkg/errors.ts";
 import type { Logger } from "#pkg/log.ts";
 import { nowNanos, type UnixNanos } from "#pkg/time.ts";
 import type { TaskEvent } from "./task-events.ts";
@@ -15,19 +16,22 @@ export interface PublisherOptions {
   readonly namespace: string;
   readonly forward: Forward;
   readonly logger: Logger;
-  /** Waits between tries, for tests. */
-  readonly sleep?: (ms: number, signal: AbortSignal) => Promise<void>;
+  /** Waits between tries. Ends early where trying again makes sense, and when the signal aborts. */
+  readonly sleep: (ms: number, signal: AbortSignal) => Promise<void>;
 }
 
 const queueMax = 2048;
+/** Of an event that the daemon answers to, and does not take. */
 const triesMax = 6;
+const pauseSecondsMax = 5;
 
 /**
  * Hands events to the daemon, in the order they were published and one at a time.
  *
- * The daemon may be away for a while (a restart): an event is tried six times, one, two, ...
- * seconds apart, and the ones behind it wait, so that an exit never overtakes its start. Beyond
- * 2048 waiting events the oldest is dropped; the daemon asks for states anyway when it comes back.
+ * The daemon may be away (a restart, an upgrade): an event is tried until it is back, one, two, ...
+ * at most five seconds apart, and the ones behind it wait, so that an exit never overtakes its
+ * start. One that the daemon refuses is given up after six tries. Beyond 2048 waiting events the
+ * oldest is dropped; the daemon asks for states anyway when it comes back.
  */
 export class Publisher {
   readonly #options: PublisherOptions;
@@ -70,37 +74,22 @@ export class Publisher {
   }
 
   async #deliver(envelope: Envelope): Promise<void> {
-    const { forward, logger } = this.#options;
+    const { forward, logger, sleep } = this.#options;
     const { topic } = envelope.event;
     const { signal } = this.#stopping;
-    for (let tries = 1; tries <= triesMax && !signal.aborted; tries += 1) {
+    let refusals = 0;
+    for (let tries = 1; !signal.aborted; tries += 1) {
       try {
         await forward(envelope);
         return;
       } catch (error) {
-        logger.warn("forward event", { error, topic, tries });
-        if (tries < triesMax) await this.#pause(tries * 1000);
+        // One that is away for long is said once.
+        if (tries <= triesMax) logger.warn("forward event", { error, topic, tries });
+        if (!hasCode(error, "unavailable")) refusals += 1;
+        if (refusals === triesMax) break;
+        if (!signal.aborted) await sleep(Math.min(tries, pauseSecondsMax) * 1000, signal);
       }
     }
     logger.error("evicting event from queue because of retry count", { topic });
   }
-
-  async #pause(ms: number): Promise<void> {
-    const { signal } = this.#stopping;
-    const sleep = this.#options.sleep ?? sleepUntil;
-    if (!signal.aborted) await sleep(ms, signal);
-  }
-}
-
-/** Ends early, without an error, when the signal aborts. */
-function sleepUntil(ms: number, signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(done, ms);
-  signal.addEventListener("abort", done, { once: true });
-  function done(): void {
-    clearTimeout(timer);
-    signal.removeEventListener("abort", done);
-    resolve();
-  }
-  return promise;
 }

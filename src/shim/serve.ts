@@ -18,6 +18,7 @@ import { HandoverServer } from "./handover-server.ts";
 import type { Inheritance } from "./inherited-ends.ts";
 import { Publisher } from "./publisher.ts";
 import type { ShimServices } from "./shim-services.ts";
+import { untilServedAgain } from "./served-again.ts";
 import { socketPath } from "./socket-address.ts";
 import { Supervisor } from "./supervisor.ts";
 import { taskServices } from "./task-service.ts";
@@ -93,7 +94,8 @@ export async function serveGroup(options: ServeOptions): Promise<"taken" | "ende
   const reaper = stack.use(new Reaper({ sys, mode: "all" }));
   const children = new Children({ ...options, reaper });
   const events = stack.use(new EventsProxy(ctx, options.eventsPath));
-  const publisher = new Publisher({ namespace, forward: events.forward, logger });
+  const sleep = untilServedAgain(options.eventsPath);
+  const publisher = new Publisher({ namespace, forward: events.forward, logger, sleep });
   const handover =
     options.stateDir === undefined
       ? undefined

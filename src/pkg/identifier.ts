@@ -20,3 +20,7 @@ export function assertIdentifier(value: string): void {
     throw invalidArgument(`identifier ${JSON.stringify(value)} must match ${form.source}`);
   }
 }
+
+export function isIdentifier(value: string): boolean {
+  return value.length <= maxLength && form.test(value);
+}

@@ -11,6 +11,7 @@ export interface Flags {
   readonly bundle: string;
   readonly socketDir: string;
   readonly state: string;
+  readonly shimCgroup: string;
   readonly debug: boolean;
   readonly version: boolean;
   readonly info: boolean;
@@ -25,6 +26,7 @@ const valued = {
   bundle: "bundle",
   "socket-dir": "socketDir",
   state: "state",
+  "shim-cgroup": "shimCgroup",
 } as const;
 
 const switches = { debug: "debug", v: "version", version: "version", info: "info" } as const;
@@ -60,6 +62,7 @@ export function parseFlags(args: readonly string[]): Flags {
     bundle: values["bundle"] ?? "",
     socketDir: values["socketDir"] ?? "",
     state: values["state"] ?? "",
+    shimCgroup: values["shimCgroup"] ?? "",
     debug: on.has("debug"),
     version: on.has("version"),
     info: on.has("info"),

@@ -1,8 +1,9 @@
-import { closeSync, existsSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
+import { closeSync, existsSync, openSync, writeSync } from "node:fs";
 import { Socket } from "node:net";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { CodedError, hasCode, messageOf } from "#pkg/errors.ts";
+import { tryParseFailedStart } from "#core/runtime/bootstrap.ts";
+import { CodedError, hasCode } from "#pkg/errors.ts";
 import { O } from "#pkg/sys/constants.ts";
 import { linux } from "#pkg/sys/linux.ts";
 import { spawnProcess } from "#pkg/sys/spawn.ts";
@@ -31,8 +32,7 @@ export async function start(flags: Flags): Promise<void> {
   const daemonAddress = request.grpcAddress ?? flags.address;
   const address = socketAddress(socketDir, { daemonAddress, namespace, id: group });
   if (!(await tryJoin(address, id))) {
-    const pid = await launch(flags, request, { group, socketDir, bundle, daemonAddress });
-    if (request.options.shimCgroup !== "") joinCgroup(request.options.shimCgroup, pid);
+    await launch(flags, request, { group, socketDir, bundle, daemonAddress });
   }
   // Daemons before 2.0 look here after their restart.
   await writeDurably(join(bundle, "address"), address);
@@ -59,14 +59,16 @@ async function tryJoin(address: string, id: string): Promise<boolean> {
   }
 }
 
-/** Resolves with the pid when the supervisor can be reached. */
+/** Resolves when the supervisor can be reached. */
 async function launch(
   flags: Flags,
   request: StartRequest,
   where: { group: string; socketDir: string; bundle: string; daemonAddress: string },
-): Promise<number> {
+): Promise<void> {
   const args = ["-namespace", flags.namespace, "-id", where.group];
   args.push("-address", where.daemonAddress, "-socket-dir", where.socketDir);
+  const { shimCgroup } = request.options;
+  if (shimCgroup !== "") args.push("-shim-cgroup", shimCgroup);
   if (flags.debug || request.isDebug) args.push("-debug");
   const [script = ""] = process.argv.slice(1, 2);
   const ready = linux.pipe2(0);
@@ -85,10 +87,9 @@ async function launch(
     for (const fd of new Set([ready.write, none, log])) closeSync(fd);
   }
   const line = await text(source);
-  if (line === "")
-    throw new CodedError("unknown", "the supervisor ended before it could be reached");
-  const { pid } = JSON.parse(line) as { pid: number }; // -- written by this same program
-  return pid;
+  const failure =
+    line === "" ? "the supervisor ended before it could be reached" : tryParseFailedStart(line);
+  if (failure !== undefined) throw new CodedError("unknown", failure);
 }
 
 // The daemon reads the other end. Opened for both directions: it may be gone some day, and that
@@ -105,20 +106,4 @@ function environment(request: StartRequest): Record<string, string> {
   const env = Object.fromEntries(inherited);
   if (request.ttrpcAddress !== undefined) env["TTRPC_ADDRESS"] = request.ttrpcAddress;
   return env;
-}
-
-function joinCgroup(path: string, pid: number): void {
-  const root = "/sys/fs/cgroup";
-  const hierarchies = existsSync(join(root, "cgroup.controllers"))
-    ? [root]
-    : [...new Set(readFileSync("/proc/self/mountinfo", "utf8").match(/\/sys\/fs\/cgroup\/\S+/g))];
-  try {
-    for (const hierarchy of hierarchies) {
-      const procs = join(hierarchy, path, "cgroup.procs");
-      if (existsSync(procs)) writeFileSync(procs, String(pid));
-    }
-  } catch (error) {
-    const words = `failed to join cgroup ${path}: ${messageOf(error)}`;
-    throw new CodedError("unknown", words, { cause: error });
-  }
 }

@@ -1,10 +1,12 @@
 import { flushCompileCache } from "node:module";
 import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
+import { formatFailedStart } from "#core/runtime/bootstrap.ts";
 import { handoverKey } from "#core/runtime/handover.ts";
 import { CodedError, messageOf } from "#pkg/errors.ts";
 import type { Logger } from "#pkg/log.ts";
 import { linux } from "#pkg/sys/linux.ts";
 import { spawnProcess } from "#pkg/sys/spawn.ts";
+import { createSchedCore, joinCgroup, ownMountinfo } from "#shim/own-process.ts";
 import { serveGroup } from "#shim/serve.ts";
 import { Inheritance } from "#shim/inherited-ends.ts";
 import { defaultSocketDir, socketAddress, socketPath } from "#shim/socket-address.ts";
@@ -35,6 +37,7 @@ export async function supervise(flags: Flags, logger: Logger): Promise<never> {
   // First of all: what is inherited must not get to a child.
   const inheritance = Inheritance.read(linux, readFileSync(0, "utf8"));
   raiseOomScore(logger);
+  settle(flags);
   // A fault in one operation must not take the streams of every other container with it.
   process.on("uncaughtException", (error) => logger.error("uncaught exception", { error }));
   const outcome = await serveGroup({
@@ -62,6 +65,20 @@ export async function supervise(flags: Flags, logger: Logger): Promise<never> {
   // Told to end, it leaves its containers, whose streams would keep the process; and `process.exit`
   // would wait for a thread that hangs in the kernel.
   return linux.exitGroup(0);
+}
+
+/**
+ * Does to this process what was asked for it, before it has children, who are where it is. A
+ * failure is told on standard output too: it is for whoever wants a container.
+ */
+function settle({ shimCgroup }: Flags): void {
+  try {
+    if (shimCgroup !== "") joinCgroup(shimCgroup, process.pid, ownMountinfo());
+    if ((process.env["SCHED_CORE"] ?? "") !== "") createSchedCore(linux);
+  } catch (error) {
+    writeSync(1, formatFailedStart(messageOf(error)));
+    throw error;
+  }
 }
 
 function announce(where: { address: string; pid: number; metadata: object }): void {

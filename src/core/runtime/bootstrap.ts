@@ -79,6 +79,17 @@ export function tryParseBootstrapJson(text: string): BootstrapResult | undefined
   };
 }
 
+/** What a supervisor of ours prints instead of a result when it cannot be what was asked for. */
+export function formatFailedStart(words: string): string {
+  return `${JSON.stringify({ error: words })}\n`;
+}
+
+/** The words of `formatFailedStart`; undefined for anything else. */
+export function tryParseFailedStart(text: string): string | undefined {
+  const words = tryParseObject(text)?.["error"];
+  return typeof words === "string" ? words : undefined;
+}
+
 type Fields = Readonly<Record<string, unknown>>;
 
 function tryParseObject(text: string): Fields | undefined {

@@ -15,7 +15,7 @@ import {
 import type { ShimCommand } from "#core/runtime/shim-command.ts";
 import type { ShimManager } from "#core/runtime/shim-manager.ts";
 import type { ShimRecord } from "#core/runtime/shim-record.ts";
-import { groupOf } from "#core/runtime/supervisor-pool.ts";
+import { groupOf } from "#core/runtime/supervisor-group.ts";
 import type { Context } from "#pkg/context.ts";
 import { hasCode, isErrno, isNotFound } from "#pkg/errors.ts";
 

@@ -181,6 +181,7 @@ async function bench(): Promise<Bench> {
         env: {},
         shimEnv: {},
       },
+      groups: { grouping: "namespace", hasSchedCore: false, oomScore: 0 },
       search: { daemonDir: dir, path: "" },
       supervisorBinary: "/no/supervisor",
       publisher: {

@@ -18,8 +18,14 @@ import { ShimCommand, type ShimHost } from "#core/runtime/shim-command.ts";
 import type { ShimDialer } from "#core/runtime/shim-connection.ts";
 import { type LogSink, readShimLog } from "#core/runtime/shim-log.ts";
 import { type ShimPhase, ShimRecord, ShimRecords } from "#core/runtime/shim-record.ts";
-import { type Supervisor, type SupervisorGroup, SupervisorLink } from "#core/runtime/supervisor.ts";
-import { defaultGroup, SupervisorPool, withGroup } from "#core/runtime/supervisor-pool.ts";
+import { type Supervisor, SupervisorLink } from "#core/runtime/supervisor.ts";
+import {
+  groupFor,
+  type GroupSettings,
+  type SupervisorGroup,
+  withGroup,
+} from "#core/runtime/supervisor-group.ts";
+import { SupervisorPool } from "#core/runtime/supervisor-pool.ts";
 import type { Any } from "#pkg/any.ts";
 import type { Context } from "#pkg/context.ts";
 import { isNotFound, wrap } from "#pkg/errors.ts";
@@ -33,6 +39,8 @@ export interface ShimManagerOptions {
   readonly search: ShimSearch;
   /** The command of the daemon's own supervisor. */
   readonly supervisorBinary: string;
+  /** Which containers share one. */
+  readonly groups: GroupSettings;
   readonly publisher: Publisher;
   readonly containers: Pick<ContainerStore, "get">;
   readonly dial: ShimDialer;
@@ -47,6 +55,14 @@ export interface ShimManagerOptions {
 }
 
 const defaultLingerMs = 10_000;
+
+/** What of a new task decides about its shim. */
+export interface StartRequest {
+  readonly runtime: string;
+  readonly options: Any | undefined;
+  readonly sandboxId: string;
+  readonly spec: Any | undefined;
+}
 
 /** io.containerd.timeout.shim.* of upstream, in milliseconds. */
 export interface ShimTimeouts {
@@ -88,14 +104,10 @@ export class ShimManager implements AsyncDisposable {
   }
 
   /** Starts or joins the runtime's shim for a new bundle. On failure only the bundle is left. */
-  async start(
-    ctx: Context,
-    bundle: Bundle,
-    request: { readonly runtime: string; readonly options: Any | undefined },
-  ): Promise<ShimRecord> {
+  async start(ctx: Context, bundle: Bundle, request: StartRequest): Promise<ShimRecord> {
     const record =
       request.runtime === runcRuntime
-        ? await this.#startSupervised(ctx, bundle)
+        ? await this.#startSupervised(ctx, bundle, request)
         : await this.#startBinary(ctx, bundle, request);
     this.records.add(record);
     return record;
@@ -220,8 +232,9 @@ export class ShimManager implements AsyncDisposable {
     await Promise.all(this.#background);
   }
 
-  async #startSupervised(ctx: Context, bundle: Bundle): Promise<ShimRecord> {
-    const group = defaultGroup(bundle.namespace);
+  async #startSupervised(ctx: Context, bundle: Bundle, request: StartRequest): Promise<ShimRecord> {
+    const { id, namespace } = bundle;
+    const group = groupFor({ ...request, id, namespace }, this.options.groups);
     await writeBundleFile(bundle, "shim-binary-path", this.options.supervisorBinary, 0o600);
     const record = await this.attachSupervised(ctx, bundle, group, { phase: "creating" });
     try {
@@ -236,7 +249,7 @@ export class ShimManager implements AsyncDisposable {
   async #startBinary(
     ctx: Context,
     bundle: Bundle,
-    { runtime, options }: { readonly runtime: string; readonly options: Any | undefined },
+    { runtime, options }: StartRequest,
   ): Promise<ShimRecord> {
     const command = await this.findCommand(runtime);
     await using undo = new AsyncDisposableStack();

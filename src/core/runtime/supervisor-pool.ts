@@ -4,21 +4,18 @@ import {
   type BootstrapResult,
   formatBootstrap,
   tryParseBootstrapJson,
+  tryParseFailedStart,
 } from "#core/runtime/bootstrap.ts";
 import type { HeldProcess, KeeperDialer } from "#core/runtime/descriptor-keeper.ts";
 import { formatManifest, handoverKey } from "#core/runtime/handover.ts";
 import type { ShimDialer } from "#core/runtime/shim-connection.ts";
 import { type ShimHost, shimEnvironment } from "#core/runtime/shim-command.ts";
-import { Supervisor, type SupervisorGroup } from "#core/runtime/supervisor.ts";
+import { Supervisor } from "#core/runtime/supervisor.ts";
+import type { SupervisorGroup } from "#core/runtime/supervisor-group.ts";
 import { TaskProxy } from "#core/runtime/task-proxy.ts";
 import type { Context } from "#pkg/context.ts";
 import { CodedError, isErrno, wrap } from "#pkg/errors.ts";
 import { settledOrAborted } from "#pkg/until.ts";
-
-/**
- * Kept in the metadata of `bootstrap.json`: it tells a bundle of ours from a third-party shim's.
- */
-const groupKey = "io.containerd-ts.supervisor.group";
 
 export interface SupervisorPoolOptions {
   readonly lifetime: Context;
@@ -140,7 +137,7 @@ export class SupervisorPool {
   }
 }
 
-function keyOf({ namespace, id }: SupervisorGroup): string {
+function keyOf({ namespace, id }: Pick<SupervisorGroup, "namespace" | "id">): string {
   return `${namespace}/${id}`;
 }
 
@@ -151,24 +148,6 @@ async function fileNames(path: string): Promise<string[]> {
     if (isErrno(error, "ENOENT")) return [];
     throw error;
   }
-}
-
-/** One supervisor for a namespace. */
-export function defaultGroup(namespace: string): SupervisorGroup {
-  return { namespace, id: namespace };
-}
-
-export function withGroup(bootstrap: BootstrapResult, group: SupervisorGroup): BootstrapResult {
-  return { ...bootstrap, metadata: { ...bootstrap.metadata, [groupKey]: group.id } };
-}
-
-/** Undefined for a bundle of another shim's. */
-export function groupOf(
-  bootstrap: BootstrapResult,
-  namespace: string,
-): SupervisorGroup | undefined {
-  const id = bootstrap.metadata[groupKey];
-  return id === undefined ? undefined : { namespace, id };
 }
 
 async function launchSupervisor(
@@ -195,6 +174,8 @@ async function launchSupervisor(
   }
   const bootstrap = tryParseBootstrapJson(announcement.trim());
   if (bootstrap && bootstrap.address !== "") return bootstrap;
+  const words = tryParseFailedStart(announcement);
+  if (words !== undefined) throw new CodedError("unknown", words);
   const failure = await settledOrAborted(program.exited, ctx);
   const said = `it said ${JSON.stringify(announcement.slice(0, 200))}`;
   throw new CodedError("unknown", `supervisor did not start: ${failure || said}`);
@@ -217,6 +198,7 @@ function supervisorArguments(
     `${stateDir}/${group.namespace}`,
     "-socket-dir",
     host.socketDir,
+    ...(group.cgroup === "" ? [] : ["-shim-cgroup", group.cgroup]),
     ...(isVerbose ? ["-debug"] : []),
     "supervise",
   ];

@@ -37,7 +37,7 @@ class Bench implements AsyncDisposable {
 
   supervisor(lingerMs = 60_000): Supervisor {
     return new Supervisor(
-      { namespace: "ns", id: "ns" },
+      { namespace: "ns", id: "ns", cgroup: "" },
       {
         lifetime: ctx,
         lingerMs,

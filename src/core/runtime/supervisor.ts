@@ -3,16 +3,11 @@ import type { BootstrapResult } from "#core/runtime/bootstrap.ts";
 import type { DescriptorKeeper, HeldProcess } from "#core/runtime/descriptor-keeper.ts";
 import type { ShimDialer, ShimTransport } from "#core/runtime/shim-connection.ts";
 import type { ShimLink } from "#core/runtime/shim-link.ts";
+import type { SupervisorGroup } from "#core/runtime/supervisor-group.ts";
 import { TaskProxy } from "#core/runtime/task-proxy.ts";
 import type { Context } from "#pkg/context.ts";
 import { hasCode, unavailable } from "#pkg/errors.ts";
 import { settledOrAborted } from "#pkg/until.ts";
-
-/** Which containers share a process. */
-export interface SupervisorGroup {
-  readonly namespace: string;
-  readonly id: string;
-}
 
 export interface SupervisorEvents {
   /** A successor serves: what it did not take over is lost. */

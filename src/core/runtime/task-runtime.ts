@@ -1,6 +1,6 @@
 import { type Bundle, createBundle, deleteBundle } from "#core/runtime/bundle.ts";
 import type { CreateTaskOptions, ProcessExit, Task, TaskRuntime } from "#core/runtime/runtime.ts";
-import type { ShimManager } from "#core/runtime/shim-manager.ts";
+import type { ShimManager, StartRequest } from "#core/runtime/shim-manager.ts";
 import type { ShimRecord } from "#core/runtime/shim-record.ts";
 import { deleteInShim, ShimTask } from "#core/runtime/shim-task.ts";
 import type { ShimCreateRequest } from "#core/runtime/task-proxy.ts";
@@ -26,7 +26,9 @@ export class ShimTaskRuntime implements TaskRuntime {
     const shimOptions = hasValue(options.taskOptions)
       ? options.taskOptions
       : options.runtimeOptions;
-    const record = await this.#startShim(ctx, bundle, options.runtime, shimOptions);
+    const { runtime, sandboxId, spec } = options;
+    const request = { runtime, sandboxId, spec, options: shimOptions };
+    const record = await this.#startShim(ctx, bundle, request);
     undo.defer(() => this.#endFailed(ctx, record));
     let pid: number;
     try {
@@ -99,14 +101,9 @@ export class ShimTaskRuntime implements TaskRuntime {
     return record;
   }
 
-  async #startShim(
-    ctx: Context,
-    bundle: Bundle,
-    runtime: string,
-    options: Any | undefined,
-  ): Promise<ShimRecord> {
+  async #startShim(ctx: Context, bundle: Bundle, request: StartRequest): Promise<ShimRecord> {
     try {
-      return await this.#manager.start(ctx, bundle, { runtime, options });
+      return await this.#manager.start(ctx, bundle, request);
     } catch (error) {
       throw wrap("failed to start shim", error);
     }

@@ -141,7 +141,12 @@ export const PR = {
   SET_CHILD_SUBREAPER: 36,
   GET_CHILD_SUBREAPER: 37,
   SET_NO_NEW_PRIVS: 38,
+  SCHED_CORE: 62,
 } as const;
+
+/** Of `PR.SCHED_CORE`: what it does, and to whom. */
+export const PR_SCHED_CORE_CREATE = 1;
+export const PR_SCHED_CORE_SCOPE = { THREAD: 0, THREAD_GROUP: 1, PROCESS_GROUP: 2 } as const;
 
 export const RLIMIT = { CORE: 4, NPROC: 6, NOFILE: 7, MEMLOCK: 8 } as const;
 export const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn;

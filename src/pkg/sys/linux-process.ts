@@ -80,8 +80,8 @@ export const processCalls: ProcessCalls = {
     if (reaped === 0) return undefined;
     return { pid: reaped, status: parseWaitStatus(word.readInt32LE(0)) };
   },
-  prctl(option, argument) {
-    return check(prctl(option, argument, 0, 0, 0), "prctl");
+  prctl(option, argument, third = 0, fourth = 0) {
+    return check(prctl(option, argument, third, fourth, 0), "prctl");
   },
   setChildSubreaper(state) {
     check(prctl(PR.SET_CHILD_SUBREAPER, state === "on" ? 1 : 0, 0, 0, 0), "prctl");

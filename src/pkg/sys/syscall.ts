@@ -238,9 +238,10 @@ export interface ProcessCalls {
    */
   waitpid(pid: number): ReapedProcess | undefined;
   /**
-   * `option`: `PR.*`. Returns what the kernel does: for getters by pointer use the named functions.
+   * `option`: `PR.*`, with up to three arguments, 0 where they are left out. Returns what the kernel
+   * does: for getters by pointer use the named functions.
    */
-  prctl(option: number, argument: number): number;
+  prctl(option: number, ...args: [number, number?, number?]): number;
   /** Orphans below this process become its children, of every thread. */
   setChildSubreaper(state: "on" | "off"): void;
   isChildSubreaper(): boolean;

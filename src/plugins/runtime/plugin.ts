@@ -1,4 +1,4 @@
-import { mkdir } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { dirname, isAbsolute, join, normalize } from "node:path";
 import * as v from "valibot";
 import { bundleUnmount } from "#core/runtime/bundle-mounts.ts";
@@ -8,6 +8,7 @@ import { loadShims } from "#core/runtime/shim-loader.ts";
 import type { LogSink } from "#core/runtime/shim-log.ts";
 import { defaultShimTimeouts, ShimManager, type ShimTimeouts } from "#core/runtime/shim-manager.ts";
 import { SpawnedPrograms } from "#core/runtime/spawned-programs.ts";
+import { groupings } from "#core/runtime/supervisor-group.ts";
 import { ShimTaskRuntime } from "#core/runtime/task-runtime.ts";
 import { invalidArgument } from "#pkg/errors.ts";
 import type { LogLevel } from "#pkg/log.ts";
@@ -48,8 +49,13 @@ const taskUri = "io.containerd.runtime.v2.task";
 const timeoutName = (what: keyof ShimTimeouts): string => `io.containerd.timeout.shim.${what}`;
 
 const managerConfig = pluginConfig(
-  v.object({ env: v.array(v.string()), socket_dir: v.string() }),
-  { env: [], socket_dir: "" },
+  v.object({
+    env: v.array(v.string()),
+    socket_dir: v.string(),
+    /** Ours alone: which containers share a supervisor. */
+    grouping: v.picklist(groupings),
+  }),
+  { env: [], socket_dir: "", grouping: "namespace" as const },
   migrateSchedCore,
 );
 
@@ -66,6 +72,7 @@ export function shimManager(host: RuntimeHost) {
     },
     async init({ ctx, needs, config, rootDir, stateDir, grpcAddress, ttrpcAddress, timeoutMs }) {
       const state = dirname(stateDir);
+      const shimEnv = parseEnvironment(config.env);
       return new ShimManager({
         lifetime: ctx,
         roots: { root: join(dirname(rootDir), taskUri), state: join(state, taskUri) },
@@ -78,10 +85,15 @@ export function shimManager(host: RuntimeHost) {
           version: host.version,
           logLevel: host.logLevel,
           env: host.env,
-          shimEnv: parseEnvironment(config.env),
+          shimEnv,
         },
         search: { daemonDir: dirname(host.containerdBinary), path: host.env["PATH"] ?? "" },
         supervisorBinary: host.supervisorBinary,
+        groups: {
+          grouping: config.grouping,
+          hasSchedCore: (shimEnv["SCHED_CORE"] ?? host.env["SCHED_CORE"] ?? "") !== "",
+          oomScore: Number(await readFile("/proc/self/oom_score_adj", "utf8")),
+        },
         publisher: needs.events,
         containers: needs.metadata.containers,
         dial: dialShim,

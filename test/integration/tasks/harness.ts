@@ -17,6 +17,7 @@ import { dialShim } from "#core/runtime/shim-connection.ts";
 import { loadShims } from "#core/runtime/shim-loader.ts";
 import { defaultShimTimeouts, ShimManager } from "#core/runtime/shim-manager.ts";
 import { SpawnedPrograms } from "#core/runtime/spawned-programs.ts";
+import type { GroupSettings } from "#core/runtime/supervisor-group.ts";
 import { ShimTaskRuntime } from "#core/runtime/task-runtime.ts";
 import type { Any } from "#pkg/any.ts";
 import { Context } from "#pkg/context.ts";
@@ -68,6 +69,7 @@ export interface TaskDaemon {
 let reaper: Reaper | undefined;
 
 export interface TaskDaemonOptions {
+  readonly groups?: GroupSettings;
   readonly supervisorLingerMs?: number;
 }
 
@@ -141,6 +143,7 @@ class InProcessDaemon implements TaskDaemon {
         },
         search: { daemonDir: join(project, "bin"), path: process.env["PATH"] ?? "" },
         supervisorBinary: join(project, "bin/containerd-shim-runc-v2"),
+        groups: { grouping: "namespace", hasSchedCore: false, oomScore: 0 },
         publisher,
         containers: { get: async (_ctx, id) => this.#container(id) },
         dial: dialShim,

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { shell } from "#test/integration/tasks/harness.ts";
-import { type ContractTest, refuses } from "./contract.ts";
+import { type ContractTest, refuses } from "./contract-test.ts";
 
 const resourcesType = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
 const pidsMax = 77;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { inputFifo, outputFifo, shell, untilText } from "#test/integration/tasks/harness.ts";
 import { processInfo, until } from "#test/support/processes.ts";
-import { type ContractTest, refuses } from "./contract.ts";
+import { type ContractTest, refuses } from "./contract-test.ts";
 
 /** What holds when the daemon is killed while tasks run, and started again. */
 export const restartTests: readonly ContractTest[] = [
@@ -15,7 +15,7 @@ export const restartTests: readonly ContractTest[] = [
       const echo = 'while read -r line; do [ "$line" = end ] && exit 5; echo "got $line"; done';
       const io = { stdin: stdin.path, stdout: stdout.path, stderr: stderr.path };
       const pid = await client.create("lives", shell(echo), io);
-      const say = stdin.open();
+      const { say } = stdin.open();
       await client.tasks.start(ctx, { containerId: "lives" });
       await client.exec("lives", "e1", shell("sleep 1000"));
       await client.tasks.start(ctx, { containerId: "lives", execId: "e1" });
@@ -66,7 +66,7 @@ export const restartTests: readonly ContractTest[] = [
       const stderr = outputFifo(room, "alone-err");
       const io = { stdin: stdin.path, stdout: stdout.path, stderr: stderr.path };
       const pid = await client.create("alone", shell("read -r status; exit $status"), io);
-      const say = stdin.open();
+      const { say } = stdin.open();
       await client.tasks.start(ctx, { containerId: "alone" });
       await client.restartDaemon(async () => {
         say("8\n");

@@ -10,9 +10,6 @@ export interface Way {
   readonly shim: "go-1.6" | "go-1.7" | "go-2" | "ours";
 }
 
-/** What Go's newest daemon and shim do together is what every other pair is held to. */
-export const reference: Way = { daemon: "go-2", shim: "go-2" };
-
 /** The Go daemon to start; undefined for ours. */
 export function goDaemonOf(way: Way): string | undefined {
   switch (way.daemon) {

@@ -29,13 +29,15 @@ export class ReadSnapshot implements Disposable {
       this.#prepared.set(query, statement);
     }
     const list: unknown = JSON.parse(text(statement.get(...values) ?? {}, "list"));
-    if (!Array.isArray(list) || !list.every(Number.isSafeInteger)) {
-      throw new CodedError("data-loss", `database query ${query}: not all integers`);
-    }
-    return list;
+    if (isIntegers(list)) return list;
+    throw new CodedError("data-loss", `database query ${query}: not all integers`);
   }
 
   [Symbol.dispose](): void {
     this.#db.close();
   }
+}
+
+function isIntegers(list: unknown): list is readonly number[] {
+  return Array.isArray(list) && list.every(Number.isSafeInteger);
 }

@@ -1,30 +1,22 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { isErrno } from "#pkg/errors.ts";
 import { watchAdopted } from "./adopted-process.ts";
 import { Container } from "./container.ts";
-import { pidFileOf } from "./create-container.ts";
 import { readExitRecord } from "./exit-record.ts";
 import type { Inheritance } from "./inherited-ends.ts";
 import { defaultOptions, parseOptions, type RuncOptions } from "./options.ts";
 import { resumeIo } from "./open-io.ts";
-import { pidsWithArgument } from "./proc.ts";
-import { rootfsOf, unmountBelow } from "./rootfs.ts";
+import { settlesWithin } from "./process-io.ts";
+import { rollBackCreation, rollBackExecs } from "./roll-back.ts";
 import { RuntimeCli } from "./runtime-cli.ts";
 import type { ShimServices } from "./shim-services.ts";
 import type { Supervisor } from "./supervisor.ts";
 import type { TaskProcess } from "./task-process.ts";
-import {
-  type ProcessRecord,
-  readTaskRecord,
-  removeTaskRecord,
-  type TaskRecord,
-} from "./task-record.ts";
+import { type ProcessRecord, readTaskRecord, type TaskRecord } from "./task-record.ts";
 
-const SIGKILL = 9;
-const rollbackTimeoutMs = 5_000;
-const rollbackPollMs = 20;
+/** For what follows an end: its execs' are told first, and it is recorded. */
+const endedTimeoutMs = 2_000;
 
 /**
  * Takes over what an earlier supervisor of the group has left: running containers with their execs,
@@ -44,8 +36,9 @@ export async function adoptContainers(
       const record = await readTaskRecord(bundle);
       if (record?.namespace !== services.namespace || record.group !== services.group) continue;
       const { phase } = record;
-      if (phase === "creating") await rollBack(services, bundle, record);
-      else supervisor.add(await adopt(services, bundle, { ...record, phase }, inheritance));
+      if (phase === "creating") {
+        await rollBackCreation(services, bundle, record, runtimeOf(services, bundle, record));
+      } else supervisor.add(await adopt(services, bundle, { ...record, phase }, inheritance));
     } catch (error) {
       services.logger.error("failed to take over a task", { error, bundle });
     }
@@ -81,6 +74,7 @@ async function adopt(
   });
   const { init } = record;
   if (init === undefined) throw new Error(`task.json of ${record.id} names no process`);
+  await rollBackExecs(services, bundle, record);
   container.takeOver(init.pid, record.phase);
   for (const exec of record.execs) {
     if (exec.exit) {
@@ -90,10 +84,17 @@ async function adopt(
     }
     const process = container.execs.takeOver(exec.id, exec.pid, exec.stdio);
     resume(services, process, exec, inheritance);
-    watchAdopted(services, process, exec, undefined);
+    await watchAdopted(services, process, exec, undefined);
   }
   resume(services, container.init, init, inheritance);
-  watchAdopted(services, container.init, init, await readExitRecord(bundle));
+  if (record.phase === "created" && (await container.runtime.hasStarted(record.id))) {
+    await container.foundStarted(init.pid);
+  }
+  // Who asks from now on hears the truth: nobody is to start, or to kill, what has ended.
+  const exit = await readExitRecord(bundle);
+  if (await watchAdopted(services, container.init, init, exit)) {
+    await settlesWithin(container.init.wait(services.ctx), endedTimeoutMs);
+  }
   services.logger.info("took over a task", { id: record.id, pid: init.pid });
   return container;
 }
@@ -111,33 +112,6 @@ function resume(
   const onChange = (): void => process.changed();
   process.io = resumeIo(process.stdio, { record, inherited }, { ...services, onChange });
   process.changed();
-}
-
-/**
- * Undoes a creation that a dead supervisor had begun.
- *
- * The runtime may still be at it (posix_spawn cannot tie its life to its parent's): it is known by
- * the pid file of this bundle on its command line.
- */
-async function rollBack(services: ShimServices, bundle: string, record: TaskRecord): Promise<void> {
-  const { sys, logger } = services;
-  logger.warn("rolling back a creation that was cut short", { id: record.id });
-  const deadline = performance.now() + rollbackTimeoutMs;
-  for (;;) {
-    const pids = pidsWithArgument(pidFileOf(bundle));
-    if (pids.length === 0 || performance.now() > deadline) break;
-    for (const pid of pids) {
-      try {
-        sys.kill(pid, SIGKILL);
-      } catch (error) {
-        if (!isErrno(error, "ESRCH")) throw error;
-      }
-    }
-    await sleep(rollbackPollMs);
-  }
-  await runtimeOf(services, bundle, record).delete(record.id, "force");
-  if (record.hasRootfs) await unmountBelow(sys, rootfsOf(bundle));
-  await removeTaskRecord(bundle);
 }
 
 function runtimeOf(services: ShimServices, bundle: string, record: TaskRecord): RuntimeCli {

@@ -19,23 +19,33 @@ const pollMs = 100;
  * How it ended is seen while it is a zombie, or told by the kernel once it is reaped (Linux 6.15)
  * by a pidfd of before its end: the one that was handed over, or else one opened here. `known` is
  * what had been recorded before. Else the status is 255.
+ *
+ * Resolves after the first look: with true when it had ended by then, and that is reported.
  */
 export function watchAdopted(
   services: ShimServices,
   process: TaskProcess,
   record: ProcessRecord,
   known: Exit | undefined,
-): void {
+): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
   services.tasks.go(async () => {
-    const status = known?.status ?? (await statusOf(services, process, record));
-    process.reportExit(known ?? { pid: record.pid, status, at: nowNanos() });
+    try {
+      const onRuns = (): void => resolve(false);
+      const status = known?.status ?? (await statusOf(services, process, { record, onRuns }));
+      process.reportExit(known ?? { pid: record.pid, status, at: nowNanos() });
+      resolve(true);
+    } finally {
+      resolve(false);
+    }
   });
+  return promise;
 }
 
 async function statusOf(
   { sys }: ShimServices,
   process: TaskProcess,
-  record: ProcessRecord,
+  { record, onRuns }: { readonly record: ProcessRecord; readonly onRuns: () => void },
 ): Promise<number> {
   const isHandedOver = process.pidfd !== undefined;
   try {
@@ -54,6 +64,7 @@ async function statusOf(
     if (stat.state === "Z" && countThreads(record.pid) <= 1) {
       return exitStatus32(parseWaitStatus(stat.exitWord));
     }
+    onRuns();
     await sleep(pollMs);
   }
 }

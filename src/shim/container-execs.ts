@@ -1,5 +1,4 @@
 import { rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
 import {
   alreadyExists,
   CodedError,
@@ -9,6 +8,7 @@ import {
   notFound,
 } from "#pkg/errors.ts";
 import { KeyedMutex } from "#pkg/keyed-mutex.ts";
+import { execFiles } from "./exec-files.ts";
 import { formatLossless, parseLossless } from "#pkg/lossless-json.ts";
 import { openIo } from "./open-io.ts";
 import { drain, type ProcessIo } from "./process-io.ts";
@@ -107,6 +107,8 @@ export class ContainerExecs {
     }
     process.apply({ type: "started", pid });
     await onChange();
+    this.#services.failpoints.hit("shim.exec-kept");
+    await this.#removeFiles(execId);
     // After the record: without one nobody would take over what is handed over.
     process.changed();
     this.#services.publish({ topic: "/tasks/exec-started", containerId, execId, pid });
@@ -136,7 +138,7 @@ export class ContainerExecs {
     process.assertAllowed("delete");
     await drain(process, this.#services.logger);
     await process.io?.close();
-    await rm(this.#pidFile(execId), { force: true });
+    await rm(execFiles(this.#config.bundle, execId).pid, { force: true });
     process.apply({ type: "deleted" });
     this.#execs.delete(execId);
     this.#services.tasks.go(this.#config.onChange);
@@ -176,27 +178,36 @@ export class ContainerExecs {
   async #run({ process, spec }: Exec): Promise<number> {
     const { bundle, runtime, id } = this.#config;
     const { reaper } = this.#services;
-    const processFile = join(bundle, `.${process.id}.process.json`);
-    const log = join(bundle, `.${process.id}.log.json`);
-    const pidFile = this.#pidFile(process.id);
+    const files = execFiles(bundle, process.id);
     const io = await this.#openIo(process);
     const mark = reaper.mark();
     try {
-      await writeFile(processFile, spec, { mode: 0o600 });
+      await writeFile(files.process, spec, { mode: 0o600 });
       const { consoleSocket, childStdio: stdio } = io;
-      await runtime.exec(id, { processFile, pidFile, consoleSocket, log, stdio });
+      await runtime.exec(id, {
+        processFile: files.process,
+        pidFile: files.pid,
+        log: files.log,
+        consoleSocket,
+        stdio,
+      });
+      this.#services.failpoints.hit("shim.exec-made");
       await io.start();
-      const pid = await readPidFile(pidFile, "failed to retrieve OCI runtime exec pid");
+      const pid = await readPidFile(files.pid, "failed to retrieve OCI runtime exec pid");
       process.io = io;
       keepPidfd(this.#services, process, pid);
       watchProcess(this.#services, pid, mark, (exit) => process.reportExit(exit));
       return pid;
     } catch (error) {
-      await io.close();
+      await Promise.all([io.close(), this.#removeFiles(process.id)]);
       throw error;
-    } finally {
-      await Promise.all([rm(processFile, { force: true }), rm(log, { force: true })]);
     }
+  }
+
+  /** All but the pid file, which stays as long as the exec. */
+  async #removeFiles(execId: string): Promise<void> {
+    const { process, log } = execFiles(this.#config.bundle, execId);
+    await Promise.all([rm(process, { force: true }), rm(log, { force: true })]);
   }
 
   async #openIo(process: TaskProcess): Promise<ProcessIo> {
@@ -226,9 +237,5 @@ export class ContainerExecs {
   #ended(): void {
     this.#running -= 1;
     if (this.#running === 0) this.#idle.resolve();
-  }
-
-  #pidFile(execId: string): string {
-    return join(this.#config.bundle, `${execId}.pid`);
   }
 }

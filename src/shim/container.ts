@@ -103,9 +103,11 @@ export class Container {
     this.init.assertAllowed("start");
     using _hold = this.init.hold();
     await this.runtime.start(this.id);
+    this.#services.failpoints.hit("shim.start-made");
     const pid = pidOf(this.init.state);
     this.init.apply({ type: "started", pid });
     await this.#enter("running");
+    this.#services.failpoints.hit("shim.start-kept");
     this.#services.publish({ topic: "/tasks/start", containerId: this.id, pid });
     return pid;
   }
@@ -187,8 +189,9 @@ export class Container {
     using _lock = await this.#locks.acquire("");
     this.init.assertAllowed("delete");
     if (this.init.state.status === "created") await this.#endUnstarted();
-    const { logger, sys, publish } = this.#services;
+    const { logger, sys, publish, failpoints } = this.#services;
     await Promise.all([drain(this.init, logger), this.runtime.delete(this.id, "stopped")]);
+    failpoints.hit("shim.delete-made");
     await this.init.io?.close();
     await this.execs.closeStreams();
     if (this.#config.hasRootfs) {
@@ -199,9 +202,11 @@ export class Container {
         throw new CodedError("unknown", text, { cause: error });
       }
     }
+    failpoints.hit("shim.delete-unmounted");
     this.#isDeleted = true;
     await this.#saving;
     await removeTaskRecord(this.bundle);
+    failpoints.hit("shim.delete-kept");
     this.init.apply({ type: "deleted" });
     const { exit } = this.init;
     const told = exit ?? { pid: 0, status: 0, at: 0n };
@@ -231,6 +236,13 @@ export class Container {
     if (phase === "running") return;
     this.init.apply({ type: "pausing" });
     this.init.apply({ type: "paused" });
+  }
+
+  /** The supervisor before had it started, and neither recorded nor told so. */
+  async foundStarted(pid: number): Promise<void> {
+    this.init.apply({ type: "started", pid });
+    await this.#enter("running");
+    this.#services.publish({ topic: "/tasks/start", containerId: this.id, pid });
   }
 
   record(): TaskRecord {

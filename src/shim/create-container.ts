@@ -53,18 +53,22 @@ export async function createContainer(
   await writeFile(join(bundle, "runtime"), runtime.settings.path, { mode: 0o600 });
   undo.defer(() => removeTaskRecord(bundle));
   await writeTaskRecord(bundle, { ...container.record(), phase: "creating" });
+  services.failpoints.hit("shim.create-recorded");
   if (rootfs.length > 0) {
     undo.defer(() => unmountQuietly(services, bundle));
     await mountRootfs(services, rootfs, rootfsOf(bundle));
   }
+  services.failpoints.hit("shim.create-mounted");
   const io = await openInitIo(services, request, container);
   undo.defer(() => io.close());
   const mark = services.reaper.mark();
   undo.defer(() => deleteQuietly(services, runtime, id));
   await runCreate(runtime, io, request);
+  services.failpoints.hit("shim.create-made");
   const pid = await readPidFile(pidFileOf(bundle), "failed to retrieve OCI runtime container pid");
   using _hold = container.init.hold();
   await container.created(pid, mark, io);
+  services.failpoints.hit("shim.create-kept");
   services.publish({
     topic: "/tasks/create",
     containerId: id,

@@ -1,4 +1,4 @@
-import { stat, access } from "node:fs/promises";
+import { access, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Context } from "#pkg/context.ts";
 import { CodedError, isErrno } from "#pkg/errors.ts";
@@ -138,6 +138,21 @@ export class RuntimeCli {
       if (isErrno(error, "ENOENT", "ENOTDIR")) return false;
       throw error;
     }
+  }
+
+  /**
+   * Whether a container that was created runs what it is for. runc and crun keep a FIFO until then,
+   * youki a socket; the runtime's `state` would be one more call for each container.
+   */
+  async hasStarted(id: string): Promise<boolean> {
+    let names: readonly string[];
+    try {
+      names = await readdir(join(this.settings.root, id));
+    } catch (error) {
+      if (isErrno(error, "ENOENT", "ENOTDIR")) return false;
+      throw error;
+    }
+    return !names.includes("exec.fifo") && !names.includes("notify.sock");
   }
 
   async pause(id: string): Promise<void> {

@@ -2,6 +2,7 @@ import { rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { Context } from "#pkg/context.ts";
 import { isErrno } from "#pkg/errors.ts";
+import type { Failpoints } from "#pkg/failpoint.ts";
 import type { Logger } from "#pkg/log.ts";
 import { TtrpcServer } from "#pkg/rpc/ttrpc/server.ts";
 import { Reaper } from "#pkg/sys/reaper.ts";
@@ -46,6 +47,7 @@ export interface ServeOptions {
   readonly stateDir: string | undefined;
   /** What the daemon has kept of the supervisor before this one; closed here. */
   readonly inheritance: Inheritance;
+  readonly failpoints: Failpoints;
   /** Ends the supervisor without ending its containers. */
   readonly signal: AbortSignal;
   /** Called when it can be reached. */
@@ -112,6 +114,7 @@ export async function serveGroup(options: ServeOptions): Promise<"taken" | "ende
     tasks: new BackgroundTasks(logger),
     publish: (event) => publisher.publish(event),
     handover,
+    failpoints: options.failpoints,
   };
   // Before the name of the group: the next one takes both.
   const release = (): void => {

@@ -1,4 +1,5 @@
 import type { Context } from "#pkg/context.ts";
+import type { Failpoints } from "#pkg/failpoint.ts";
 import type { Logger } from "#pkg/log.ts";
 import type { Reaper } from "#pkg/sys/reaper.ts";
 import type { Syscalls } from "#pkg/sys/syscall.ts";
@@ -24,4 +25,5 @@ export interface ShimServices {
   readonly publish: (event: TaskEvent) => void;
   /** Undefined where no daemon keeps anything for a successor: under Go's. */
   readonly handover: HandoverServer | undefined;
+  readonly failpoints: Failpoints;
 }

@@ -5,12 +5,14 @@ import { Children } from "#shim/children.ts";
 
 const defaultSearchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/** Ours alone. NOTIFY_SOCKET would make runc wait for the container to speak systemd's protocol. */
+const notInherited = ["NOTIFY_SOCKET", "CONTAINERD_NOFILE_SOFT", "CONTAINERD_SHIM_FAILPOINTS"];
+
 /** The environment of runtimes and loggers. */
 export function childEnv(): Record<string, string> {
-  // NOTIFY_SOCKET would make runc wait for the container to speak systemd's protocol.
   const kept = Object.entries(process.env).filter(
     (entry): entry is [string, string] =>
-      entry[1] !== undefined && !["NOTIFY_SOCKET", "CONTAINERD_NOFILE_SOFT"].includes(entry[0]),
+      entry[1] !== undefined && !notInherited.includes(entry[0]),
   );
   return Object.fromEntries(kept);
 }

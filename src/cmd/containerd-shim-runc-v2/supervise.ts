@@ -1,8 +1,17 @@
 import { flushCompileCache } from "node:module";
-import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readFileSync,
+  unlinkSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { formatFailedStart } from "#core/runtime/bootstrap.ts";
 import { handoverKey } from "#core/runtime/handover.ts";
 import { CodedError, messageOf } from "#pkg/errors.ts";
+import { type Failpoints, noFailpoints, parseFailpoints } from "#pkg/failpoint.ts";
 import type { Logger } from "#pkg/log.ts";
 import { linux } from "#pkg/sys/linux.ts";
 import { spawnProcess } from "#pkg/sys/spawn.ts";
@@ -53,6 +62,7 @@ export async function supervise(flags: Flags, logger: Logger): Promise<never> {
     env: childEnv(),
     searchPath: searchPath(),
     nofileSoft: nofileSoft(),
+    failpoints: takeFailpoints(logger),
     stateDir: flags.state === "" ? undefined : flags.state,
     signal: exitSignal(),
     onReady: () => {
@@ -87,6 +97,19 @@ function announce(where: { address: string; pid: number; metadata: object }): vo
   const none = openSync("/dev/null", "w");
   linux.dup3(none, 1);
   closeSync(none);
+}
+
+/**
+ * What the file named by `CONTAINERD_SHIM_FAILPOINTS` says, as `parseFailpoints` reads it. The file
+ * is taken away: a successor is started with the same environment, and is not to fail again.
+ */
+function takeFailpoints(logger: Logger): Failpoints {
+  const path = process.env["CONTAINERD_SHIM_FAILPOINTS"] ?? "";
+  if (path === "" || !existsSync(path)) return noFailpoints;
+  const spec = readFileSync(path, "utf8");
+  unlinkSync(path);
+  logger.warn("failpoints are on: this supervisor fails where it is told to", { spec });
+  return parseFailpoints(spec);
 }
 
 function exitSignal(): AbortSignal {

@@ -2,7 +2,10 @@ import { invalidArgument } from "#pkg/errors.ts";
 import { type Failpoints, namesIn, noFailpoints, parseFailpoints } from "#pkg/failpoint.ts";
 import type { Logger } from "#pkg/log.ts";
 
-/** Every failpoint of the daemon, and between which two steps it stands. */
+/**
+ * Every failpoint of the daemon and, with names that begin with `shim`, of the supervisor
+ * (`CONTAINERD_SHIM_FAILPOINTS`), and between which two steps it stands.
+ */
 export const failpoints: Readonly<Record<string, string>> = {
   "content.before-sync": "a blob's bytes are written, not yet synced",
   "content.after-sync": "they are synced, not yet verified",
@@ -25,6 +28,24 @@ export const failpoints: Readonly<Record<string, string>> = {
   "overlayfs.directory-made": "as for native",
   "overlayfs.commit-synced": "as for native",
   "overlayfs.record-removed": "as for native",
+  "task.bundle-made": "a task's bundle stands, no shim knows of it",
+  "task.shim-recorded": "the bundle names its shim, which was not asked to create",
+  "task.created": "the shim has created, nobody was answered",
+  "task.started": "a process was started, nobody was answered",
+  "task.exec-added": "an exec was added, nobody was answered",
+  "task.deleted": "the shim has deleted, its shutdown was not asked",
+  "task.shut-down": "the shim is told, the bundle stands",
+  "shim.create-recorded": "a creation is recorded as begun, nothing is mounted",
+  "shim.create-mounted": "the root is mounted, the runtime was not called",
+  "shim.create-made": "the runtime has created, the record says begun",
+  "shim.create-kept": "the record says created, nobody was answered",
+  "shim.start-made": "the runtime has started, the record says created",
+  "shim.start-kept": "the record says running, nobody was answered",
+  "shim.exec-made": "the runtime has made an exec, no record names it",
+  "shim.exec-kept": "the record names the exec, nobody was answered",
+  "shim.delete-made": "the runtime has deleted, the root is mounted",
+  "shim.delete-unmounted": "the root is unmounted, the record stands",
+  "shim.delete-kept": "the record is gone, nobody was answered",
 };
 
 /**

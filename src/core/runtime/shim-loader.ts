@@ -71,9 +71,10 @@ async function loadBundle(ctx: Context, manager: ShimManager, bundle: Bundle): P
     });
     return settle(ctx, manager, record, container);
   }
-  // A supervisor is told of a bundle after `bootstrap.json` is written: nothing of this one has
-  // run.
-  if (binary === supervisorBinary) return deleteBundle(bundle, unmount);
+  // What a bundle's shim is stands in it before that is started, and a supervisor is told of it
+  // after `bootstrap.json` is written: nothing of this one has run.
+  const isUnused = binary === undefined && !bootstrap;
+  if (isUnused || binary === supervisorBinary) return deleteBundle(bundle, unmount);
   const record = await loadBinary(ctx, manager, bundle, {
     bootstrap,
     runtime: binary ?? container?.runtime.name ?? "",

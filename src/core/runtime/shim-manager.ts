@@ -28,6 +28,7 @@ import {
 import { SupervisorPool } from "#core/runtime/supervisor-pool.ts";
 import type { Any } from "#pkg/any.ts";
 import type { Context } from "#pkg/context.ts";
+import { type Failpoints, noFailpoints } from "#pkg/failpoint.ts";
 import { isNotFound, wrap } from "#pkg/errors.ts";
 import { nowNanos } from "#pkg/time.ts";
 
@@ -50,6 +51,7 @@ export interface ShimManagerOptions {
   readonly mkfifo: (path: string, mode: number) => void;
   readonly logSink: LogSink;
   readonly timeouts: ShimTimeouts;
+  readonly failpoints?: Failpoints;
   /** How long a supervisor stays for the next task. */
   readonly supervisorLingerMs?: number;
 }
@@ -83,6 +85,7 @@ export const defaultShimTimeouts: ShimTimeouts = { load: 5_000, cleanup: 5_000, 
 export class ShimManager implements AsyncDisposable {
   readonly records: ShimRecords = new ShimRecords();
   readonly options: ShimManagerOptions;
+  readonly failpoints: Failpoints;
   readonly #pool: SupervisorPool;
   readonly #commands = new Map<string, ShimCommand>();
   readonly #background = new Set<Promise<unknown>>();
@@ -90,6 +93,7 @@ export class ShimManager implements AsyncDisposable {
 
   constructor(options: ShimManagerOptions) {
     this.options = options;
+    this.failpoints = options.failpoints ?? noFailpoints;
     this.#pool = new SupervisorPool({
       lifetime: options.lifetime,
       host: options.host,

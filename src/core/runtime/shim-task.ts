@@ -9,6 +9,7 @@ import type { ShimRecord } from "#core/runtime/shim-record.ts";
 import type { ProcessRef, TaskProxy } from "#core/runtime/task-proxy.ts";
 import type { Any } from "#pkg/any.ts";
 import type { Context } from "#pkg/context.ts";
+import type { Failpoints } from "#pkg/failpoint.ts";
 import { isNotFound, notFound, wrap } from "#pkg/errors.ts";
 import { assertIdentifier } from "#pkg/identifier.ts";
 
@@ -21,13 +22,19 @@ export type CleanUp = (record: ShimRecord) => Promise<ProcessExit | undefined>;
 export class ShimTask implements Task {
   readonly #record: ShimRecord;
   readonly #cleanUp: CleanUp;
+  readonly #failpoints: Failpoints;
   readonly #pid: number;
 
-  /** `pid` where it is known; 0 has the shim asked. */
-  constructor(record: ShimRecord, cleanUp: CleanUp, pid = 0) {
+  /** `pid` where it is known; else the shim is asked. */
+  constructor(
+    record: ShimRecord,
+    cleanUp: CleanUp,
+    options: { readonly failpoints: Failpoints; readonly pid: number | undefined },
+  ) {
     this.#record = record;
     this.#cleanUp = cleanUp;
-    this.#pid = pid;
+    this.#failpoints = options.failpoints;
+    this.#pid = options.pid ?? 0;
   }
 
   get id(): string {
@@ -54,8 +61,10 @@ export class ShimTask implements Task {
     }
   }
 
-  start(ctx: Context, execId: string): Promise<number> {
-    return this.#call(ctx, (tasks) => tasks.start(ctx, this.#process(execId)));
+  async start(ctx: Context, execId: string): Promise<number> {
+    const pid = await this.#call(ctx, (tasks) => tasks.start(ctx, this.#process(execId)));
+    this.#failpoints.hit("task.started");
+    return pid;
   }
 
   async exec(ctx: Context, execId: string, spec: Any, io: TaskIo): Promise<void> {
@@ -65,6 +74,7 @@ export class ShimTask implements Task {
       throw wrap(`invalid exec id ${execId}`, error);
     }
     await this.#call(ctx, (tasks) => tasks.exec(ctx, this.#process(execId), spec, io));
+    this.#failpoints.hit("task.exec-added");
   }
 
   kill(

@@ -18,11 +18,12 @@ export class ShimTaskRuntime implements TaskRuntime {
 
   async create(ctx: Context, id: string, options: CreateTaskOptions): Promise<Task> {
     const namespace = requireNamespace(ctx);
-    const { records, options: settings } = this.#manager;
+    const { records, options: settings, failpoints } = this.#manager;
     if (records.get(namespace, id)) throw alreadyExists(`task ${id}`);
     await using undo = new AsyncDisposableStack();
     const bundle = await createBundle(settings.roots, { namespace, id, spec: options.spec });
     undo.defer(() => this.#removeBundle(ctx, bundle));
+    failpoints.hit("task.bundle-made");
     const shimOptions = hasValue(options.taskOptions)
       ? options.taskOptions
       : options.runtimeOptions;
@@ -30,6 +31,7 @@ export class ShimTaskRuntime implements TaskRuntime {
     const request = { runtime, sandboxId, spec, options: shimOptions };
     const record = await this.#startShim(ctx, bundle, request);
     undo.defer(() => this.#endFailed(ctx, record));
+    failpoints.hit("task.shim-recorded");
     let pid: number;
     try {
       pid = await this.#createInShim(ctx, record, {
@@ -41,6 +43,7 @@ export class ShimTaskRuntime implements TaskRuntime {
     } catch (error) {
       throw wrap("failed to create shim task", error);
     }
+    failpoints.hit("task.created");
     // No turn of the loop between the two: a loss from here on is cleaned up by the manager.
     if (record.link.isLost) throw unavailable(`shim of task ${id} is gone`);
     record.phase = "live";
@@ -74,13 +77,15 @@ export class ShimTaskRuntime implements TaskRuntime {
       if (!isNotFound(error)) throw wrap("failed to delete task", error);
       problem = error;
     }
+    this.#manager.failpoints.hit("task.deleted");
     if (!record.cleanup) await this.#shutDown(ctx, record);
     if (exit) return exit;
     throw wrap("failed to delete task", problem);
   }
 
   #task(record: ShimRecord, pid?: number): ShimTask {
-    return new ShimTask(record, (lost) => this.#manager.cleanUp(lost), pid);
+    const { failpoints } = this.#manager;
+    return new ShimTask(record, (lost) => this.#manager.cleanUp(lost), { failpoints, pid });
   }
 
   /** The record stays when the shim does not end: a retry finds it. */
@@ -92,6 +97,7 @@ export class ShimTaskRuntime implements TaskRuntime {
       record.phase = "live";
       throw wrap("failed to delete task: failed to invoke shutdown", error);
     }
+    this.#manager.failpoints.hit("task.shut-down");
     await this.#manager.forget(record);
   }
 

@@ -70,7 +70,8 @@ export function shimManager(host: RuntimeHost) {
       [timeoutName("cleanup")]: defaultShimTimeouts.cleanup,
       [timeoutName("shutdown")]: defaultShimTimeouts.shutdown,
     },
-    async init({ ctx, needs, config, rootDir, stateDir, grpcAddress, ttrpcAddress, timeoutMs }) {
+    async init({ ctx, needs, config, rootDir, stateDir, failpoints, timeoutMs, ...addresses }) {
+      const { grpcAddress, ttrpcAddress } = addresses;
       const state = dirname(stateDir);
       const shimEnv = parseEnvironment(config.env);
       return new ShimManager({
@@ -101,6 +102,7 @@ export function shimManager(host: RuntimeHost) {
         unmount: bundleUnmount(host.sys),
         mkfifo: (path, mode) => host.sys.mkfifo(path, mode),
         logSink: host.logSink,
+        failpoints,
         timeouts: {
           load: timeoutMs(timeoutName("load")),
           cleanup: timeoutMs(timeoutName("cleanup")),

@@ -138,6 +138,7 @@ class InProcessDaemon implements TaskDaemon {
           env: {
             PATH: process.env["PATH"] ?? "",
             CONTAINERD_NOFILE_SOFT: "1024",
+            CONTAINERD_SHIM_FAILPOINTS: join(this.#dir, "failpoints"),
           },
           shimEnv: {},
         },

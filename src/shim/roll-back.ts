@@ -1,0 +1,102 @@
+import { readdir, readFile, readlink, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { isErrno } from "#pkg/errors.ts";
+import type { Syscalls } from "#pkg/sys/syscall.ts";
+import { pidFileOf } from "./create-container.ts";
+import { execFiles, execIdOfMarker } from "./exec-files.ts";
+import { pidsWithArgument } from "./proc.ts";
+import { rootfsOf, unmountBelow } from "./rootfs.ts";
+import type { RuntimeCli } from "./runtime-cli.ts";
+import type { ShimServices } from "./shim-services.ts";
+import { removeTaskRecord, type TaskRecord } from "./task-record.ts";
+
+const SIGKILL = 9;
+const endTimeoutMs = 5_000;
+const endPollMs = 20;
+
+/** Undoes a creation that a dead supervisor had begun. */
+export async function rollBackCreation(
+  { sys, logger }: ShimServices,
+  bundle: string,
+  record: TaskRecord,
+  runtime: RuntimeCli,
+): Promise<void> {
+  logger.warn("rolling back a creation that was cut short", { id: record.id });
+  await endRuntimeOf(sys, pidFileOf(bundle));
+  await runtime.delete(record.id, "force");
+  if (record.hasRootfs) await unmountBelow(sys, rootfsOf(bundle));
+  await removeTaskRecord(bundle);
+}
+
+/**
+ * Undoes the starts of execs that a dead supervisor had begun and not recorded: nobody was told of
+ * them, and nobody could end them.
+ */
+export async function rollBackExecs(
+  { sys, logger }: ShimServices,
+  bundle: string,
+  record: TaskRecord,
+): Promise<void> {
+  const known = new Set(record.execs.map(({ id }) => id));
+  for (const name of await readdir(bundle)) {
+    const execId = execIdOfMarker(name);
+    if (execId === undefined) continue;
+    const files = execFiles(bundle, execId);
+    if (!known.has(execId)) {
+      logger.warn("rolling back an exec that was cut short", { id: record.id, exec: execId });
+      await endRuntimeOf(sys, files.pid);
+      const pid = Number(await readIfThere(files.pid));
+      if (await isInside(pid, record.init?.pid ?? 0)) kill(sys, pid);
+      await rm(files.pid, { force: true });
+    }
+    for (const path of [files.process, files.log]) await rm(path, { force: true });
+  }
+}
+
+/**
+ * Ends a call of the runtime that outlived its supervisor: posix_spawn cannot tie its life to its
+ * parent's. It is known by the pid file on its command line.
+ */
+async function endRuntimeOf(sys: Pick<Syscalls, "kill">, pidFile: string): Promise<void> {
+  const deadline = performance.now() + endTimeoutMs;
+  for (;;) {
+    const pids = pidsWithArgument(pidFile);
+    if (pids.length === 0 || performance.now() > deadline) return;
+    for (const pid of pids) kill(sys, pid);
+    await sleep(endPollMs);
+  }
+}
+
+/** Whether a pid, which may be another's by now, is of a process in the container. */
+async function isInside(pid: number, initPid: number): Promise<boolean> {
+  if (!Number.isSafeInteger(pid) || pid <= 0 || initPid === 0) return false;
+  const [own, container] = await Promise.all([pid, initPid].map(mountNamespaceOf));
+  return own !== undefined && own === container;
+}
+
+async function mountNamespaceOf(pid: number): Promise<string | undefined> {
+  try {
+    return await readlink(join("/proc", String(pid), "ns/mnt"));
+  } catch (error) {
+    if (isErrno(error, "ENOENT", "ESRCH", "EACCES")) return undefined;
+    throw error;
+  }
+}
+
+async function readIfThere(path: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return "";
+    throw error;
+  }
+}
+
+function kill(sys: Pick<Syscalls, "kill">, pid: number): void {
+  try {
+    sys.kill(pid, SIGKILL);
+  } catch (error) {
+    if (!isErrno(error, "ESRCH")) throw error;
+  }
+}

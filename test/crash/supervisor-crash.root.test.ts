@@ -1,0 +1,167 @@
+import assert from "node:assert/strict";
+import { existsSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { suite } from "node:test";
+import { codeOf } from "#pkg/errors.ts";
+import { descendantsOf, until } from "#test/support/processes.ts";
+import { type Room, roomTest } from "#test/support/room.ts";
+import {
+  bundleNames,
+  processSpec,
+  recordContainer,
+  rootfsMounts,
+  shell,
+  startTaskDaemon,
+  type TaskDaemon,
+} from "#test/integration/tasks/harness.ts";
+
+const SIGKILL = 9;
+const running = 2;
+
+/** A daemon whose next supervisor ends itself at the failpoint, once. */
+async function daemonWith(room: Room, failpoint: string): Promise<TaskDaemon> {
+  writeFileSync(join(room.dir, "failpoints"), `${failpoint}=kill`);
+  return await startTaskDaemon(room, { supervisorLingerMs: 0 });
+}
+
+async function create(daemon: TaskDaemon, room: Room): Promise<void> {
+  await recordContainer(daemon, room, "c1", { args: shell("sleep 1000") });
+  await daemon.tasks.create(daemon.ctx, { containerId: "c1", rootfs: rootfsMounts(room) });
+}
+
+async function run(daemon: TaskDaemon, room: Room): Promise<void> {
+  await create(daemon, room);
+  await daemon.tasks.start(daemon.ctx, { containerId: "c1" });
+}
+
+async function remove(daemon: TaskDaemon): Promise<void> {
+  const { ctx, tasks } = daemon;
+  const exit = tasks.wait(ctx, { containerId: "c1" });
+  await tasks.kill(ctx, { containerId: "c1", signal: SIGKILL });
+  assert.equal((await exit).exitStatus, 137);
+  assert.equal((await tasks.delete(ctx, { containerId: "c1" })).exitStatus, 137);
+}
+
+async function exec(daemon: TaskDaemon): Promise<void> {
+  const value = Buffer.from(JSON.stringify(processSpec(shell("exec sleep 7777"))));
+  const spec = { typeUrl: "", value };
+  await daemon.tasks.exec(daemon.ctx, { containerId: "c1", execId: "e1", spec });
+}
+
+/** Nothing is left, and the id is free. */
+async function assertGone(daemon: TaskDaemon, room: Room): Promise<void> {
+  await until("the bundle is gone", async () => (await bundleNames(room)).length === 0);
+  assert.deepEqual((await daemon.tasks.list(daemon.ctx, {})).tasks, []);
+  await run(daemon, room);
+  await remove(daemon);
+  assert.equal(existsSync(join(room.dir, "failpoints")), false);
+}
+
+async function statusOf(daemon: TaskDaemon, execId = ""): Promise<number | undefined> {
+  const { process } = await daemon.tasks.get(daemon.ctx, { containerId: "c1", execId });
+  return process?.status;
+}
+
+function topics(daemon: TaskDaemon, subject = "c1"): string[] {
+  return daemon.events.filter((event) => event.subject === subject).map(({ topic }) => topic);
+}
+
+async function sleepers(): Promise<number> {
+  const processes = await descendantsOf(process.pid);
+  return processes.filter(({ command }) => command === "sleep 7777").length;
+}
+
+suite("a supervisor killed between two steps", { concurrency: false }, () => {
+  for (const at of ["recorded", "mounted", "made", "kept"]) {
+    roomTest(
+      `of create (${at}): the container is gone`,
+      async (room) => {
+        const daemon = await daemonWith(room, `shim.create-${at}`);
+        await assert.rejects(create(daemon, room), /failed to create shim task: .*closed/);
+        await assertGone(daemon, room);
+      },
+      { needs: ["runc"] },
+    );
+  }
+
+  for (const at of ["made", "kept"]) {
+    roomTest(
+      `of start (${at}): the container runs`,
+      async (room) => {
+        const daemon = await daemonWith(room, `shim.start-${at}`);
+        await assert.rejects(run(daemon, room), /closed/);
+        assert.equal(await statusOf(daemon), running);
+        await remove(daemon);
+        await until("its deletion is told", () => topics(daemon).includes("/tasks/delete"));
+        const told = ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"];
+        // Whether the start was told before its supervisor died nobody knows; it is not told twice.
+        const owed = at === "made" ? told : told.filter((topic) => topic !== "/tasks/start");
+        assert.deepEqual(topics(daemon), owed);
+        await assertGone(daemon, room);
+      },
+      { needs: ["runc"] },
+    );
+  }
+
+  roomTest(
+    "of an exec's start (made): the exec is gone, its process too, and its name is free",
+    async (room) => {
+      const daemon = await daemonWith(room, "shim.exec-made");
+      const { ctx, tasks } = daemon;
+      await run(daemon, room);
+      await exec(daemon);
+      await assert.rejects(tasks.start(ctx, { containerId: "c1", execId: "e1" }), /closed/);
+      assert.equal(await statusOf(daemon), running);
+      await until("its process has ended", async () => (await sleepers()) === 0);
+      await exec(daemon);
+      await tasks.start(ctx, { containerId: "c1", execId: "e1" });
+      assert.equal(await sleepers(), 1);
+      await remove(daemon);
+      await assertGone(daemon, room);
+    },
+    { needs: ["runc"] },
+  );
+
+  roomTest(
+    "of an exec's start (kept): the exec runs",
+    async (room) => {
+      const daemon = await daemonWith(room, "shim.exec-kept");
+      const { ctx, tasks } = daemon;
+      await run(daemon, room);
+      await exec(daemon);
+      const process = { containerId: "c1", execId: "e1" };
+      await assert.rejects(tasks.start(ctx, process), /closed/);
+      assert.equal(await statusOf(daemon, "e1"), running);
+      const exit = tasks.wait(ctx, process);
+      await tasks.kill(ctx, { ...process, signal: SIGKILL });
+      assert.equal((await exit).exitStatus, 137);
+      assert.equal((await tasks.deleteProcess(ctx, process)).exitStatus, 137);
+      await remove(daemon);
+      await assertGone(daemon, room);
+    },
+    { needs: ["runc"] },
+  );
+
+  for (const at of ["made", "unmounted", "kept"]) {
+    roomTest(
+      `of delete (${at}): a retry finishes it, with the status it had`,
+      async (room) => {
+        const daemon = await daemonWith(room, `shim.delete-${at}`);
+        const { ctx, tasks } = daemon;
+        await run(daemon, room);
+        await assert.rejects(remove(daemon), /closed/);
+        try {
+          assert.equal((await tasks.delete(ctx, { containerId: "c1" })).exitStatus, 137);
+        } catch (error) {
+          // Where the supervisor was done with it the daemon cleans up by itself.
+          assert.equal(codeOf(error), "not-found");
+        }
+        await until("its deletion is told", () => topics(daemon).includes("/tasks/delete"));
+        const exits = daemon.events.filter(({ topic }) => topic === "/tasks/exit");
+        assert.deepEqual([...new Set(exits.map(({ exitStatus }) => exitStatus))], [137]);
+        await assertGone(daemon, room);
+      },
+      { needs: ["runc"] },
+    );
+  }
+});

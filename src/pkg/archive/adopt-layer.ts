@@ -44,7 +44,8 @@ export function adoptLayer(
   }
   if (questions.hidesRoot) content.hideTop(lower.topNames());
   for (const path of questions.implied) {
-    const directory = questions.hidesRoot ? undefined : real(path);
+    // Where the layer hides its whole root, these are from before it said so.
+    const directory = real(path);
     const times = directory && lower.copyAttributes(directory);
     if (directory && times) sys.futimens(directory.fd, times);
     tree.endEntry();

@@ -40,7 +40,7 @@ export class LayerExtractor implements TarHandler, Disposable {
   readonly #tree: DirectoryTree;
   readonly #lower: LowerContent;
   readonly #parents: LowerLayers;
-  readonly #implied: ByteString[] = [];
+  readonly #implied = new Set<ByteString>();
   readonly #warnings: string[] = [];
   /** By real path; set last, since every file made in a directory changes its times. */
   readonly #directoryTimes = new Map<ByteString, FileTimes>();
@@ -105,7 +105,7 @@ export class LayerExtractor implements TarHandler, Disposable {
       });
     }
     const whiteouts = this.#options.parents.length > 0 ? [] : this.#lower.whiteouts;
-    return { implied: this.#implied, whiteouts, hidesRoot, warnings: this.#warnings };
+    return { implied: [...this.#implied], whiteouts, hidesRoot, warnings: this.#warnings };
   }
 
   [Symbol.dispose](): void {
@@ -162,6 +162,7 @@ export class LayerExtractor implements TarHandler, Disposable {
   #createDirectory(parent: Directory, base: ByteString, entry: TarEntry): void {
     const directory = this.#lower.makeDirectory(parent, base);
     applyToFd(this.#sys, directory.fd, entry, this.#onIgnoredXattr);
+    this.#implied.delete(directory.path);
     this.#directoryTimes.set(directory.path, timesOf(entry));
   }
 
@@ -231,11 +232,13 @@ export class LayerExtractor implements TarHandler, Disposable {
 
   #makeImplied(parent: Directory, name: ByteString): Directory {
     const directory = this.#lower.makeDirectory(parent, name);
+    // Whatever a set-group-id parent hands down: it may come by that bit only when the layer is given its parents.
+    this.#sys.fchown(directory.fd, 0, 0);
     fchmodSync(directory.fd, 0o755);
     if (this.#lower.isHidden(directory.path)) return directory;
     const times = this.#parents.copyAttributes(directory);
     if (times) this.#directoryTimes.set(directory.path, times);
-    else this.#implied.push(directory.path);
+    else this.#implied.add(directory.path);
     return directory;
   }
 

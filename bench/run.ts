@@ -11,6 +11,7 @@ import { importImage } from "./import-image.ts";
 import { factLines, machineFacts } from "./machine.ts";
 import { Measures } from "./measures.ts";
 import { memory } from "./memory.ts";
+import { pull } from "./pull.ts";
 import { recover } from "./recover.ts";
 import { rpc } from "./rpc.ts";
 import { scale } from "./scale.ts";
@@ -25,6 +26,7 @@ const benches: readonly Bench[] = [
   memory,
   rpc,
   importImage,
+  pull,
   recover,
   scale,
 ];

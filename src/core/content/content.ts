@@ -100,6 +100,8 @@ export interface ContentReader extends AsyncDisposable {
  * and no reader sees it before. Dispose closes the writer and keeps what was written for a later resume.
  */
 export interface ContentWriter extends AsyncDisposable {
+  /** The file that is written, where it is local: for a descriptor of one's own, to read along. */
+  readonly path?: string | undefined;
   status(): IngestStatus;
   /** The digest of what is held so far. */
   digest(): Digest;

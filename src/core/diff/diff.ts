@@ -1,4 +1,5 @@
 import type { Mount } from "#core/mount/mount.ts";
+import type { GrowingFile } from "#pkg/archive/growing-file.ts";
 import type { Any } from "#pkg/any.ts";
 import type { Context } from "#pkg/context.ts";
 import type { Descriptor } from "#pkg/descriptor.ts";
@@ -8,15 +9,26 @@ import type { UnixNanos } from "#pkg/time.ts";
 export interface ApplyOptions {
   /** Payloads for stream processors, by their id. */
   readonly payloads?: Readonly<Record<string, Any>> | undefined;
+  /** Where the blob is not in the content store yet. */
+  readonly arriving?: ArrivingBlob | undefined;
   /** Sync the file system before the answer; always done where the configuration's `sync_fs` says so. */
   readonly syncFs?: boolean | undefined;
+}
+
+/** A blob on its way into the content store. What is unpacked of it counts only once it is stored. */
+export interface ArrivingBlob {
+  /** The applier need not wait for all of it. Not its to dispose. */
+  readonly file: GrowingFile;
+  /** Resolves when the content store has it; rejects when it will not. */
+  readonly stored: Promise<void>;
 }
 
 /** Unpacks layers. Several differs are tried in the configured order; `not-implemented` hands on to the next. */
 export interface Applier {
   /**
    * Applies the layer blob to the tree that `mounts` give, and answers what was applied: the uncompressed tar's media
-   * type, digest (the diff id) and size. Reads the blob from the content store of `ctx.namespace`.
+   * type, digest (the diff id) and size. Reads the blob from the content store of `ctx.namespace`, or along with who
+   * writes it there.
    *
    * On failure the tree is in no defined state: its snapshot is to be removed.
    */

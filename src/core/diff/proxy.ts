@@ -24,6 +24,8 @@ export class GrpcDiffer implements Differ {
     mounts: readonly Mount[],
     options: ApplyOptions = {},
   ): Promise<Descriptor> {
+    // The other process finds it in the content store only.
+    await options.arriving?.stored;
     const { applied } = await this.#client.apply(ctx, {
       diff: descriptorMessage(layer),
       mounts: mounts.map(mountMessage),

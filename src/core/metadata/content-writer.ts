@@ -58,6 +58,10 @@ export class NamespacedWriter implements ContentWriter {
     };
   }
 
+  get path(): string | undefined {
+    return this.#inner?.path;
+  }
+
   digest(): Digest {
     return this.#inner?.digest() ?? this.#parts.expected ?? emptyDigest;
   }

@@ -1,6 +1,7 @@
 import type { ContentStore, ContentWriter, WriterOptions } from "#core/content/content.ts";
 import { refKey } from "#core/images/ref-key.ts";
 import type { Fetcher } from "#core/remotes/remotes.ts";
+import { GrowingFile } from "#pkg/archive/growing-file.ts";
 import type { Context } from "#pkg/context.ts";
 import {
   failedPrecondition,
@@ -11,6 +12,12 @@ import {
 } from "#pkg/errors.ts";
 import type { ImageDescriptor } from "#pkg/image-spec.ts";
 import { pause } from "#pkg/retry.ts";
+
+export interface FetchHooks {
+  readonly onBytes: (offset: number) => void;
+  /** As for `FetchBlob`. */
+  readonly onArriving?: ((file: GrowingFile) => void) | undefined;
+}
 
 const lockedPauseMs = 50;
 const lockedPauseMsMax = 2_000;
@@ -26,7 +33,7 @@ export async function fetchContent(
   content: ContentStore,
   fetcher: Fetcher,
   descriptor: ImageDescriptor,
-  onBytes: (offset: number) => void,
+  { onBytes, onArriving }: FetchHooks,
 ): Promise<"fetched" | "exists"> {
   const { digest, sizeBytes, mediaType, data } = descriptor;
   const what = `unable to fetch descriptor (${digest}) which reports`;
@@ -43,17 +50,50 @@ export async function fetchContent(
     }
     const chunks = data ? [data.subarray(offset)] : fetcher.fetch(ctx, descriptor, { offset });
     if (offset < sizeBytes) {
+      using readers = new AlongReaders(writer, sizeBytes, onArriving);
       for await (const chunk of chunks) {
         await writer.write(chunk);
         offset += chunk.length;
         onBytes(offset);
+        await readers.written(offset);
       }
+      readers.whole();
     }
     await commit(ctx, content, writer, descriptor);
     return "fetched";
   } catch (error) {
     if (isAlreadyExists(error)) return "exists";
     throw error;
+  }
+}
+
+/** Those who read a blob while it is written; there are some from the first bytes on, if more are to come. */
+class AlongReaders implements Disposable {
+  readonly #writer: ContentWriter;
+  readonly #sizeBytes: number;
+  readonly #onArriving: FetchHooks["onArriving"];
+  #file: GrowingFile | undefined;
+
+  constructor(writer: ContentWriter, sizeBytes: number, onArriving: FetchHooks["onArriving"]) {
+    this.#writer = writer;
+    this.#sizeBytes = sizeBytes;
+    this.#onArriving = onArriving;
+  }
+
+  async written(offset: number): Promise<void> {
+    this.#file?.grown(offset);
+    const { path } = this.#writer;
+    if (this.#file || !this.#onArriving || path === undefined || offset >= this.#sizeBytes) return;
+    this.#file = await GrowingFile.open(path, offset);
+    this.#onArriving(this.#file);
+  }
+
+  whole(): void {
+    this.#file?.ended("whole");
+  }
+
+  [Symbol.dispose](): void {
+    this.#file?.ended("broken");
   }
 }
 

@@ -3,7 +3,7 @@ import { childrenOf } from "#core/images/manifest.ts";
 import { dispatch, type Visit } from "#core/images/walk.ts";
 import { addDistributionSource, distributionSourceLabel } from "#core/remotes/mount-candidate.ts";
 import type { Fetcher } from "#core/remotes/remotes.ts";
-import { fetchContent } from "#core/transfer/fetch-content.ts";
+import { type FetchHooks, fetchContent } from "#core/transfer/fetch-content.ts";
 import type { LocalParts } from "#core/transfer/local.ts";
 import { ProgressTracker } from "#core/transfer/progress-tracker.ts";
 import { childSelection, storeImages } from "#core/transfer/store-object.ts";
@@ -66,7 +66,8 @@ async function fetchTree(ctx: Context, parts: LocalParts, pull: Pull): Promise<v
   const { content } = parts;
   const { tracker, store } = pull;
   const select = childSelection(content, store);
-  const fetch: FetchBlob = (at, descriptor) => fetchOnce(at, parts, pull, descriptor);
+  const fetch: FetchBlob = (at, descriptor, onArriving) =>
+    fetchOnce(at, parts, pull, descriptor, onArriving);
   const visit: Visit = async (at, descriptor) => {
     await fetch(at, descriptor);
     const children = await childrenOf(at, content, descriptor);
@@ -91,12 +92,14 @@ async function fetchOnce(
   { content, locks }: LocalParts,
   { fetcher, reference, tracker }: Pull,
   descriptor: ImageDescriptor,
+  onArriving: FetchHooks["onArriving"],
 ): Promise<void> {
   assertSupported(descriptor);
   tracker.add(descriptor);
   using _blob = await locks.acquire(`blob://${descriptor.digest}`, ctx.signal);
   const onBytes = (offset: number): void => tracker.moved(descriptor, offset);
-  const outcome = await fetchContent(ctx, content, fetcher, descriptor, onBytes);
+  const hooks = { onBytes, onArriving };
+  const outcome = await fetchContent(ctx, content, fetcher, descriptor, hooks);
   if (outcome === "exists") tracker.existed(descriptor);
   else tracker.completed(descriptor);
   await labelSource(ctx, content, descriptor, reference);

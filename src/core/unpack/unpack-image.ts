@@ -1,5 +1,6 @@
 import type { ContentStore } from "#core/content/content.ts";
 import { uncompressedLabel } from "#core/images/annotations.ts";
+import type { ArrivingBlob } from "#core/diff/diff.ts";
 import type { Mount } from "#core/mount/mount.ts";
 import { chainIds } from "#core/unpack/chain-id.ts";
 import { LayerFetches } from "#core/unpack/layer-fetches.ts";
@@ -70,8 +71,9 @@ async function unpackInOrder(
       continue;
     }
     if (!snapshot.isStaged) {
-      await fetches.wait(ctx, i);
-      await apply(ctx, job, plan, snapshot.mounts);
+      fetches.startFrom(i);
+      const arriving = await fetches.arriving(ctx, i);
+      await apply(ctx, job, { plan, index: i, fetches, arriving, mounts: snapshot.mounts });
     }
     await snapshot.commit({ withParent: false });
     if (!snapshot.isStaged) await labelUncompressed(ctx, job, plan);
@@ -80,6 +82,7 @@ async function unpackInOrder(
 
 interface Started {
   readonly plan: LayerPlan;
+  readonly lock: Disposable;
   readonly snapshot: LayerSnapshot;
   readonly applied: Promise<void>;
 }
@@ -96,9 +99,10 @@ async function unpackTogether(
   await using group = new TaskGroup(ctx.signal);
   const started: Started[] = [];
   for (const [i, plan] of plans.entries()) {
-    held.use(await lockChain(ctx, job, plan));
+    const lock = held.use(await lockChain(ctx, job, plan));
     const snapshot = await LayerSnapshot.prepare(ctx, job.target, plan, { onParent: false });
     if (!snapshot) {
+      lock[Symbol.dispose]();
       job.progress?.(plan.layer, "exists");
       continue;
     }
@@ -109,9 +113,11 @@ async function unpackTogether(
       const scoped = ctx.withSignal(signal);
       try {
         if (!snapshot.isStaged) {
-          await fetches.wait(scoped, i);
+          fetches.start(i);
+          const arriving = await fetches.arriving(scoped, i);
           using _place = await limiter.acquire(scoped);
-          await apply(scoped, job, plan, asOverlay(job, plan, snapshot.mounts));
+          const mounts = asOverlay(job, plan, snapshot.mounts);
+          await apply(scoped, job, { plan, index: i, fetches, arriving, mounts });
         }
         applied.resolve();
       } catch (error) {
@@ -119,11 +125,13 @@ async function unpackTogether(
         throw error;
       }
     });
-    started.push({ plan, snapshot, applied: applied.promise });
+    started.push({ plan, lock, snapshot, applied: applied.promise });
   }
-  for (const { plan, snapshot, applied } of started) {
+  for (const { plan, lock, snapshot, applied } of started) {
     await applied.catch(async () => group.wait());
     await snapshot.commit({ withParent: true });
+    // Another image with the same beginning goes on from here, not from the end of this one.
+    lock[Symbol.dispose]();
     if (!snapshot.isStaged) await labelUncompressed(ctx, job, plan);
   }
   await group.wait();
@@ -151,22 +159,41 @@ function lockChain(ctx: Context, job: UnpackJob, { chainId }: LayerPlan): Promis
   return job.locks.acquire(`sn://${job.target.snapshotterName}/${chainId}`, ctx.signal);
 }
 
+interface Application {
+  readonly plan: LayerPlan;
+  readonly index: number;
+  readonly fetches: LayerFetches;
+  /** Undefined: the layer is in the content store. */
+  readonly arriving: ArrivingBlob | undefined;
+  readonly mounts: readonly Mount[];
+}
+
+/** Unpacks a layer, which need not be whole yet; resolves when it is, with what the image says of it checked. */
 async function apply(
   ctx: Context,
   job: UnpackJob,
-  { layer, diffId }: LayerPlan,
-  mounts: readonly Mount[],
+  { plan: { layer, diffId }, index, fetches, arriving, mounts }: Application,
 ): Promise<void> {
-  job.progress?.(layer, "extracting");
   const { applier, snapshotterName } = job.target;
-  const applied = await applier.apply(ctx, layer, mounts).catch((error: unknown) => {
+  const whole = fetches.stored(ctx, index);
+  // A layer that still comes in is told of as such.
+  const told = whole.then(() => job.progress?.(layer, "extracting"));
+  told.catch(() => {}); // the failure of `whole` is awaited below
+  let found: Digest;
+  try {
+    found = (await applier.apply(ctx, layer, mounts, { arriving })).digest;
+  } catch (error) {
+    // When the bytes were not the layer's, the fetch says so, once it has all of them.
+    await whole;
     const what = `${layer.mediaType} ${layer.digest}`;
     throw wrap(`failed to extract layer (${what}) to ${snapshotterName}`, error);
-  });
-  if (applied.digest !== diffId) {
-    const found = JSON.stringify(applied.digest);
+  } finally {
+    await fetches.release(index);
+  }
+  await told;
+  if (found !== diffId) {
     throw failedPrecondition(
-      `wrong diff id ${found} calculated on extraction ${JSON.stringify(diffId)}, desc ${layer.digest}`,
+      `wrong diff id ${JSON.stringify(found)} calculated on extraction ${JSON.stringify(diffId)}, desc ${layer.digest}`,
     );
   }
   job.progress?.(layer, "extracted");

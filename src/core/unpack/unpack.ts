@@ -1,5 +1,6 @@
 import type { Applier } from "#core/diff/diff.ts";
 import type { Snapshotter } from "#core/snapshots/snapshots.ts";
+import type { GrowingFile } from "#pkg/archive/growing-file.ts";
 import type { Context } from "#pkg/context.ts";
 import type { ImageDescriptor } from "#pkg/image-spec.ts";
 import type { Platform } from "#pkg/platform.ts";
@@ -23,8 +24,17 @@ export interface Limiter {
   acquire(ctx: Context): Promise<Disposable>;
 }
 
-/** Brings a blob into the content store. Resolves at once for one that is there. */
-export type FetchBlob = (ctx: Context, descriptor: ImageDescriptor) => Promise<void>;
+/**
+ * Brings a blob into the content store. Resolves at once for one that is there.
+ *
+ * `onArriving` is called at most once, when the first bytes of a large blob have come, with a file to read along that
+ * is the callee's to dispose.
+ */
+export type FetchBlob = (
+  ctx: Context,
+  descriptor: ImageDescriptor,
+  onArriving?: (file: GrowingFile) => void,
+) => Promise<void>;
 
 export type UnpackProgress = (
   layer: ImageDescriptor,

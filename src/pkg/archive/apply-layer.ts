@@ -1,10 +1,9 @@
 import { createHash } from "node:crypto";
-import { closeSync, openSync, readSync } from "node:fs";
-import { Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
+import type { Transform } from "node:stream";
 import {
   decompressionError,
   decompressor,
+  freeOutput,
   magicBytes,
   sniffCompression,
 } from "#pkg/archive/compression.ts";
@@ -14,11 +13,10 @@ import type { AppliedLayer } from "#pkg/archive/tree-job.ts";
 import { type Digest, parseDigest } from "#pkg/digest.ts";
 import type { Syscalls } from "#pkg/sys/syscall.ts";
 
-const readBytes = 1 << 20;
-
 /**
  * Unpacks a layer into `root` in one pass: inflates, digests the plain bytes, writes the files. For
- * worker threads: the calling thread is blocked by every system call.
+ * worker threads: the calling thread is blocked by every system call. A chunk of the layer is used
+ * before the next one is asked for.
  *
  * `checkpoint` is called before each chunk; what it throws ends the work.
  */
@@ -57,13 +55,35 @@ async function forEachPlainChunk(
     return;
   }
   const inflate = decompressor(compression);
-  const sink = async (plain: AsyncIterable<Buffer>): Promise<void> => {
-    for await (const chunk of plain) use(chunk);
-  };
+  const feeding = feed(chunks, inflate);
   try {
-    await pipeline(Readable.from(chunks, { objectMode: false }), inflate, sink);
+    for await (const plain of inflate as AsyncIterable<Buffer>) {
+      use(plain);
+      freeOutput(plain);
+    }
+    await feeding;
   } catch (error) {
+    inflate.destroy();
+    await feeding.catch(() => undefined);
     throw decompressionError(compression, error);
+  }
+}
+
+/** Each chunk is inflated before the next one is asked for, which may come in the same buffer. */
+async function feed(chunks: AsyncIterable<Buffer>, inflate: Transform): Promise<void> {
+  const { promise: closed, resolve: close } = Promise.withResolvers<void>();
+  inflate.once("close", close);
+  try {
+    for await (const chunk of chunks) {
+      const { promise: taken, resolve: take } = Promise.withResolvers<void>();
+      inflate.write(chunk, () => take());
+      await Promise.race([taken, closed]);
+      if (inflate.destroyed) return;
+    }
+    inflate.end();
+  } catch (error) {
+    // -- a source fails with an error, which the reading end is to throw
+    inflate.destroy(error as Error);
   }
 }
 
@@ -97,21 +117,5 @@ class HeadedStream implements AsyncIterable<Buffer>, AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#source.return?.();
-  }
-}
-
-/** The bytes of a file, read on the calling thread. */
-export async function* readFileChunks(path: string): AsyncGenerator<Buffer, void, undefined> {
-  const fd = openSync(path, "r");
-  try {
-    for (;;) {
-      // A buffer of its own each time: an inflating thread may still read the last one.
-      const buffer = Buffer.allocUnsafeSlow(readBytes);
-      const length = readSync(fd, buffer, 0, readBytes, null);
-      if (length === 0) return;
-      yield buffer.subarray(0, length);
-    }
-  } finally {
-    closeSync(fd);
   }
 }

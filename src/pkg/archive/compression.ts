@@ -30,6 +30,17 @@ export function decompressor(compression: Exclude<Compression, "none">): Transfo
     : zlib.createZstdDecompress({ chunkSize: outputChunkBytes });
 }
 
+/**
+ * Gives the memory of a decompressor's used-up output back at once. Without it, garbage collections decide how much of
+ * a layer's plain bytes is held at a time.
+ */
+export function freeOutput(chunk: Buffer): void {
+  const { buffer, byteOffset, byteLength } = chunk;
+  // A decompressor fills one buffer in several pieces: what is not at its end may be followed by more.
+  if (!(buffer instanceof ArrayBuffer) || buffer.byteLength !== outputChunkBytes) return;
+  if (byteOffset + byteLength === outputChunkBytes) buffer.transfer(0);
+}
+
 export function compressor(compression: Exclude<Compression, "none">): Transform {
   return compression === "gzip"
     ? zlib.createGzip({ chunkSize: outputChunkBytes })

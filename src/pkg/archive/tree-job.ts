@@ -1,5 +1,6 @@
 import type { OpenQuestions } from "#pkg/archive/adopt-layer.ts";
 import type { Compression } from "#pkg/archive/compression.ts";
+import type { Growth } from "#pkg/archive/growing-file.ts";
 import type { ExtractOptions, ExtractSummary } from "#pkg/archive/layer-extractor.ts";
 import type { Digest } from "#pkg/digest.ts";
 import type { ErrorCode } from "#pkg/errors.ts";
@@ -9,13 +10,18 @@ import type { ErrorCode } from "#pkg/errors.ts";
  * `TreeWorkers`.
  */
 export interface TreeJobs {
-  /** Unpacks a layer, from a file or from bytes sent along, compressed or not, into a directory. */
+  /**
+   * Unpacks a layer, compressed or not, into a directory: from a file, from a file that still grows, or from bytes sent
+   * along.
+   */
   apply: {
     readonly job: {
       readonly kind: "apply";
       readonly root: string;
-      /** Undefined: the bytes come as input. */
-      readonly file: string | undefined;
+      /**
+       * A path, or the descriptor of a file whose growth is told by messages. Undefined: the bytes come as input.
+       */
+      readonly file: string | number | undefined;
       readonly options: ExtractOptions;
     };
     readonly result: AppliedLayer;
@@ -91,6 +97,7 @@ export type ToWorker =
   | { readonly type: "job"; readonly job: TreeJob; readonly cancel: SharedArrayBuffer }
   | { readonly type: "chunk"; readonly chunk: Uint8Array }
   | { readonly type: "end" }
+  | { readonly type: "growth"; readonly growth: Growth }
   | { readonly type: "output-credit" };
 
 /** From a worker; `done` or `failed` end a job. */

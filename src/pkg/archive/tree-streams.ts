@@ -1,8 +1,11 @@
+import type { GrowingFile } from "#pkg/archive/growing-file.ts";
 import { chunksUnderWayMax, type ToWorker } from "#pkg/archive/tree-job.ts";
 
 export interface JobStreams {
   /** The bytes a job works on, where it has no file. */
   readonly input?: AsyncIterable<Uint8Array> | undefined;
+  /** The file a job reads along, where it has neither bytes nor the path of a whole one. */
+  readonly growing?: GrowingFile | undefined;
   /** Takes the bytes a job makes, in order, one call at a time. */
   readonly output?: ((chunk: Uint8Array) => Promise<void>) | undefined;
 }

@@ -2,7 +2,9 @@ import assert from "node:assert";
 import { dirname, basename } from "node:path";
 import { parentPort } from "node:worker_threads";
 import { adoptLayer } from "#pkg/archive/adopt-layer.ts";
-import { applyLayer, readFileChunks } from "#pkg/archive/apply-layer.ts";
+import { applyLayer } from "#pkg/archive/apply-layer.ts";
+import type { Growth } from "#pkg/archive/growing-file.ts";
+import { readFileChunks, readGrowingFile } from "#pkg/archive/layer-source.ts";
 import {
   chunksUnderWayMax,
   type ComparedTrees,
@@ -46,6 +48,15 @@ async function* inputChunks(): AsyncGenerator<Buffer, void, undefined> {
   }
 }
 
+let growth: Growth = { heldBytes: 0, end: undefined };
+let onGrowth: (() => void) | undefined;
+
+function growthChanged(): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  onGrowth = resolve;
+  return promise;
+}
+
 let outputCredits = 0;
 let onOutputCredit: (() => void) | undefined;
 
@@ -67,10 +78,8 @@ function send(message: FromWorker): void {
 
 async function perform(job: TreeJob, checkpoint: () => void): Promise<unknown> {
   switch (job.kind) {
-    case "apply": {
-      const layer = job.file === undefined ? inputChunks() : readFileChunks(job.file);
-      return applyLayer(linux, job.root, layer, job.options, checkpoint);
-    }
+    case "apply":
+      return applyLayer(linux, job.root, layerOf(job), job.options, checkpoint);
     case "compare":
       return compare(job, checkpoint);
     case "adopt":
@@ -86,6 +95,12 @@ async function perform(job: TreeJob, checkpoint: () => void): Promise<unknown> {
     case "sync":
       return withDirectory(job.path, (fd) => linux.syncfs(fd));
   }
+}
+
+function layerOf({ file }: TreeJobs["apply"]["job"]): AsyncIterable<Buffer> {
+  if (file === undefined) return inputChunks();
+  if (typeof file === "string") return readFileChunks(file);
+  return readGrowingFile(file, () => growth, growthChanged);
 }
 
 async function compare(
@@ -135,6 +150,7 @@ async function run(job: TreeJob, cancel: SharedArrayBuffer): Promise<void> {
     if (Atomics.load(flag, 0) !== 0) throw new CodedError("canceled", "context canceled");
   };
   input.length = 0;
+  growth = { heldBytes: 0, end: undefined };
   outputCredits = chunksUnderWayMax;
   try {
     send({ type: "done", result: await perform(job, checkpoint) });
@@ -146,6 +162,11 @@ async function run(job: TreeJob, cancel: SharedArrayBuffer): Promise<void> {
 port.on("message", (message: ToWorker) => {
   if (message.type === "job") {
     void run(message.job, message.cancel);
+    return;
+  }
+  if (message.type === "growth") {
+    growth = message.growth;
+    onGrowth?.();
     return;
   }
   if (message.type === "output-credit") {

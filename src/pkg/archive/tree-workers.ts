@@ -1,4 +1,3 @@
-import { availableParallelism } from "node:os";
 import { setTimeout as delay } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import {
@@ -7,6 +6,7 @@ import {
   type TreeJobKind,
   type TreeJobs,
 } from "#pkg/archive/tree-job.ts";
+import type { GrowingFile } from "#pkg/archive/growing-file.ts";
 import { Drain, Feeder, type JobStreams } from "#pkg/archive/tree-streams.ts";
 import type { Context } from "#pkg/context.ts";
 import { CodedError, messageOf, resourceExhausted } from "#pkg/errors.ts";
@@ -17,6 +17,8 @@ export interface TreeWorkersOptions {
   readonly idleMs?: number;
 }
 
+/** More than the layers that are unpacked at once: of those, each may be waiting for a slow registry. */
+const workersMaxDefault = 5;
 const queueMax = 10_000;
 const idleMsDefault = 10_000;
 /** What still hangs in the kernel then is left to it. */
@@ -51,7 +53,7 @@ export class TreeWorkers implements AsyncDisposable {
   #closed = false;
 
   constructor(options: TreeWorkersOptions = {}) {
-    this.#workersMax = options.workersMax ?? Math.max(1, Math.min(availableParallelism(), 4));
+    this.#workersMax = options.workersMax ?? workersMaxDefault;
     this.#idleMs = options.idleMs ?? idleMsDefault;
   }
 
@@ -137,6 +139,12 @@ export class TreeWorkers implements AsyncDisposable {
   }
 }
 
+/** What a job makes of short-lived objects is little; with V8's default a worker would keep 48 MB for it. */
+const youngGenerationMb = 4;
+
+/** To a worker that may be waiting for more of a file. */
+const giveUp: ToWorker = { type: "growth", growth: { heldBytes: 0, end: "broken" } };
+
 /** One thread; jobs one after the other. */
 class TreeWorker {
   readonly #worker: Worker;
@@ -148,6 +156,7 @@ class TreeWorker {
     this.#onEnd = onEnd;
     this.#worker = new Worker(new URL("./tree-worker.ts", import.meta.url), {
       name: "tree-worker",
+      resourceLimits: { maxYoungGenerationSizeMb: youngGenerationMb },
       // Descriptors are opened and closed through pkg/sys too, of which Node's book-keeping knows
       // nothing.
       trackUnmanagedFds: false,
@@ -165,7 +174,7 @@ class TreeWorker {
   async run(
     ctx: Context,
     job: TreeJobs[TreeJobKind]["job"],
-    { input, output }: JobStreams,
+    { input, growing, output }: JobStreams,
   ): Promise<unknown> {
     ctx.throwIfEnded();
     const cancel = new SharedArrayBuffer(4);
@@ -175,6 +184,7 @@ class TreeWorker {
     const stop = (): void => {
       Atomics.store(new Int32Array(cancel), 0, 1);
       feeder.stop();
+      if (growing) this.#worker.postMessage(giveUp);
       grace = setTimeout(() => void this.end(), cancelGraceMs[job.kind]);
     };
     const drain = new Drain(output, {
@@ -191,6 +201,7 @@ class TreeWorker {
     this.#worker.ref();
     try {
       this.#worker.postMessage({ type: "job", job, cancel } satisfies ToWorker);
+      using _growth = growing?.watch(() => this.#tellGrowth(growing, cancel));
       const feeding = input === undefined ? Promise.resolve() : this.#feed(feeder, input, cancel);
       // Both, whatever becomes of either: nothing may go on after this.
       const done = promise.finally(() => feeder.stop());
@@ -198,6 +209,8 @@ class TreeWorker {
       await drain.finish();
       if (Atomics.load(new Int32Array(cancel), 0) !== 0) ctx.throwIfEnded();
       if (fed.status === "rejected") throw fed.reason;
+      if (growing?.growth.end === "broken")
+        throw new CodedError("aborted", "the rest of the file never came");
       if (answered.status === "rejected") throw answered.reason;
       return answered.value;
     } finally {
@@ -227,6 +240,12 @@ class TreeWorker {
       feeder.end();
       throw error;
     }
+  }
+
+  #tellGrowth({ growth }: GrowingFile, cancel: SharedArrayBuffer): void {
+    // Before it is told: the worker must not take what there is for the whole.
+    if (growth.end === "broken") Atomics.store(new Int32Array(cancel), 0, 1);
+    this.#worker.postMessage({ type: "growth", growth } satisfies ToWorker);
   }
 
   #fail(message: string): void {

@@ -76,7 +76,8 @@ export const transferConfig = pluginConfig(schema, {
   config_path: "",
   // Ours alone: upstream's daemon has no credentials but those that clients send.
   docker_config: "",
-  max_concurrent_unpacks: 1,
+  // Upstream unpacks one layer after the other.
+  max_concurrent_unpacks: 3,
 });
 
 export type TransferConfig = v.InferOutput<typeof schema>;

@@ -310,8 +310,7 @@ export async function bundleNames(room: Room): Promise<string[]> {
   return names.filter((name) => !name.startsWith("."));
 }
 
-/** The root file system that `rootfsMounts` names. */
-export async function makeRoot(room: Room): Promise<void> {
+async function makeRoot(room: Room): Promise<void> {
   const image = join(room.dir, "image");
   for (const dir of ["bin", "proc", "dev", "sys", "tmp"]) {
     await mkdir(join(image, dir), { recursive: true });
@@ -342,7 +341,7 @@ export function shell(script: string): string[] {
   return ["/bin/busybox", "sh", "-c", script];
 }
 
-export function runtimeSpec(
+function runtimeSpec(
   room: Room,
   id: string,
   { args, terminal }: { readonly args: readonly string[]; readonly terminal?: boolean },

@@ -97,7 +97,10 @@ export class CountingApplier implements Applier {
     this.#content = content;
   }
 
-  async apply(...[ctx, layer]: Parameters<Applier["apply"]>): ReturnType<Applier["apply"]> {
+  async apply(
+    ...[ctx, layer, , options]: Parameters<Applier["apply"]>
+  ): ReturnType<Applier["apply"]> {
+    await options?.arriving?.stored;
     this.runningMost = Math.max(this.runningMost, ++this.#running);
     await this.#meet();
     await using reader = await this.#content.open(ctx, layer.digest);

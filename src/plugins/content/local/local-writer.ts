@@ -69,6 +69,10 @@ export class LocalContentWriter implements ContentWriter {
     };
   }
 
+  get path(): string {
+    return this.#ingest.data;
+  }
+
   digest(): Digest {
     return this.#digester.digest();
   }

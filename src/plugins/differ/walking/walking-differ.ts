@@ -11,8 +11,10 @@ import type { Mount } from "#core/mount/mount.ts";
 import type { Mounter } from "#core/mount/mounter.ts";
 import { isReadOnly, overlayLowers, overlayUpper, withoutMappings } from "#core/mount/options.ts";
 import { keepOpenQuestions } from "#core/snapshots/open-questions.ts";
+import type { GrowingFile } from "#pkg/archive/growing-file.ts";
 import type { ExtractOptions } from "#pkg/archive/layer-extractor.ts";
 import type { AppliedLayer } from "#pkg/archive/tree-job.ts";
+import type { JobStreams } from "#pkg/archive/tree-streams.ts";
 import type { TreeWorkers } from "#pkg/archive/tree-workers.ts";
 import type { Any } from "#pkg/any.ts";
 import type { Context } from "#pkg/context.ts";
@@ -38,6 +40,12 @@ const syncTimeoutMs = 10 * 60_000;
 
 /** Where a layer goes, and how it hides what is below it. */
 type Target = ExtractOptions & { readonly root: string };
+
+/** What a worker unpacks: a whole file, one that still grows, or bytes. */
+interface LayerSource extends AsyncDisposable {
+  readonly file: string | number | undefined;
+  readonly streams: JobStreams;
+}
 
 /** Unpacks layers by writing their files, and makes layers by comparing two trees. */
 export class WalkingDiffer implements Differ {
@@ -65,10 +73,9 @@ export class WalkingDiffer implements Differ {
     const steps = stepsToLayer(this.#processors?.all ?? [], layer.mediaType);
     if (mounts.length === 0) throw invalidArgument("mounts are missing");
     if (mounts.some(isReadOnly)) throw failedPrecondition("cannot apply to a read-only snapshot");
-    await using reader = await this.#open(ctx, layer);
-    await using chain = this.#chain(steps, reader, options.payloads ?? {});
+    await using source = await this.#sourceOf(ctx, layer, steps, options);
     const applied = await this.#withTarget(ctx, mounts, async (target) => {
-      const result = await this.#unpack(ctx, chain ?? reader, target);
+      const result = await this.#unpack(ctx, source, target);
       const isAlone = target.whiteouts !== "remove" && target.parents.length === 0;
       if (isAlone) await keepOpenQuestions(target.root, result);
       if (options.syncFs === true) await this.#sync(ctx, target.root);
@@ -87,6 +94,30 @@ export class WalkingDiffer implements Differ {
   ): Promise<Descriptor> {
     const parts = { content: this.#content, mounter: this.#mounter, workers: this.#workers };
     return compareMounts(parts, ctx, lower, upper, options);
+  }
+
+  async #sourceOf(
+    ctx: Context,
+    layer: Descriptor,
+    steps: readonly ProcessorStep[],
+    { arriving, payloads = {} }: ApplyOptions,
+  ): Promise<LayerSource> {
+    // Processors are given whole blobs.
+    if (arriving && steps.length === 0) return borrowed(arriving.file);
+    await using stack = new AsyncDisposableStack();
+    await arriving?.stored;
+    const reader = stack.use(await this.#open(ctx, layer));
+    const chain = this.#chain(steps, reader, payloads);
+    if (chain) stack.use(chain);
+    const owned = stack.move();
+    const streams = chain
+      ? { input: chain.output() }
+      : { input: reader.path === undefined ? reader.stream() : undefined };
+    return {
+      file: chain ? undefined : reader.path,
+      streams,
+      [Symbol.asyncDispose]: () => owned.disposeAsync(),
+    };
   }
 
   async #open(ctx: Context, layer: Descriptor): Promise<ContentReader> {
@@ -112,18 +143,9 @@ export class WalkingDiffer implements Differ {
     return new ProcessorChain({ host: this.#processors.host, steps, reader, payloads });
   }
 
-  #unpack(
-    ctx: Context,
-    layer: ContentReader | ProcessorChain,
-    target: Target,
-  ): Promise<AppliedLayer> {
+  #unpack(ctx: Context, { file, streams }: LayerSource, target: Target): Promise<AppliedLayer> {
     const { root, ...options } = target;
-    const job = { kind: "apply", root, options } as const;
-    if (layer instanceof ProcessorChain) {
-      return this.#workers.run(ctx, { ...job, file: undefined }, { input: layer.output() });
-    }
-    const input = layer.path === undefined ? layer.stream() : undefined;
-    return this.#workers.run(ctx, { ...job, file: layer.path }, { input });
+    return this.#workers.run(ctx, { kind: "apply", root, file, options }, streams);
   }
 
   async #sync(ctx: Context, path: string): Promise<void> {
@@ -160,6 +182,10 @@ export class WalkingDiffer implements Differ {
       return use({ root, whiteouts: "remove", parents: [], devices });
     });
   }
+}
+
+function borrowed(growing: GrowingFile): LayerSource {
+  return { file: growing.fd, streams: { growing }, [Symbol.asyncDispose]: async () => {} };
 }
 
 function isPlainBind({ type, options }: Mount): boolean {

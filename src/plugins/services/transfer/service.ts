@@ -23,10 +23,8 @@ export function transferService({ transferrers, streams }: TransferServiceOption
         name === "" ? undefined : new ProgressSender(ctx, streams.get(ctx, name), progressToAny);
       if (!source) throw invalidArgument("source is missing");
       if (!destination) throw invalidArgument("destination is missing");
-      await using resources = new AsyncDisposableStack();
-      const objects = { streams, resources };
-      const from = transferObjectOf(ctx, objects, anyFromWire(source));
-      const to = transferObjectOf(ctx, objects, anyFromWire(destination));
+      const from = transferObjectOf(ctx, streams, anyFromWire(source));
+      const to = transferObjectOf(ctx, streams, anyFromWire(destination));
       const report = progress && ((step: Progress) => progress.send(step));
       if (from && to && (await first(ctx, transferrers, { from, to, report }))) return {};
       const types = `${source.typeUrl} to ${destination.typeUrl}`;

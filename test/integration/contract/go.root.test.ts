@@ -1,3 +1,0 @@
-import { taskContract } from "./contract.ts";
-
-taskContract({ daemon: "go-2", shim: "go-2" });

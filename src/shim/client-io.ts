@@ -1,9 +1,8 @@
 import { createWriteStream } from "node:fs";
-import { mkdir } from "node:fs/promises";
 import { Socket } from "node:net";
 import { dirname } from "node:path";
 import type { Readable, Writable } from "node:stream";
-import { CodedError, messageOf } from "#pkg/errors.ts";
+import { CodedError, isErrno, messageOf } from "#pkg/errors.ts";
 import { AT, O, S_IF } from "#pkg/sys/constants.ts";
 import type { Syscalls } from "#pkg/sys/syscall.ts";
 
@@ -86,9 +85,40 @@ export function isFifo(sys: Syscalls, path: string): boolean {
 }
 
 /** Makes the file of a `file://` URI, as upstream with its directories. */
-export async function createLogFile(sys: Syscalls, path: string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o755 });
-  sys.close(sys.openat(AT.FDCWD, path, O.APPEND | O.CREAT | O.WRONLY, 0o644));
+export function createLogFile(sys: Syscalls, path: string): void {
+  makeDirectories(sys, dirname(path));
+  try {
+    sys.close(sys.openat(AT.FDCWD, path, O.APPEND | O.CREAT | O.WRONLY, 0o644));
+  } catch (error) {
+    throw new CodedError("unknown", `open ${path}: ${wordsOf(error)}`, { cause: error });
+  }
+}
+
+// Node's recursive mkdir never ends where a file system (/proc) has the parent and says ENOENT all
+// the same, and the path is the client's.
+function makeDirectories(sys: Syscalls, path: string): void {
+  if (tryMakeDirectory(sys, path) !== "parent missing") return;
+  makeDirectories(sys, dirname(path));
+  if (tryMakeDirectory(sys, path) === "parent missing") {
+    throw new CodedError("unknown", `mkdir ${path}: no such file or directory`);
+  }
+}
+
+function tryMakeDirectory(sys: Syscalls, path: string): "there" | "parent missing" {
+  try {
+    sys.mkdirat(AT.FDCWD, path, 0o755);
+    return "there";
+  } catch (error) {
+    // What is there and no directory shows when the file is opened.
+    if (isErrno(error, "EEXIST")) return "there";
+    if (isErrno(error, "ENOENT") && dirname(path) !== path) return "parent missing";
+    throw new CodedError("unknown", `mkdir ${path}: ${wordsOf(error)}`, { cause: error });
+  }
+}
+
+/** As Go prints an errno: what follows call and path. */
+function wordsOf(error: unknown): string {
+  return messageOf(error).replace(/^.*: /, "");
 }
 
 function attempt<T>(what: string, call: () => T): T {

@@ -1,16 +1,9 @@
-import { Socket } from "node:net";
-import { CodedError, notImplemented } from "#pkg/errors.ts";
 import { AT, O } from "#pkg/sys/constants.ts";
-import type { Child } from "./children.ts";
 import type { InheritedEnds } from "./inherited-ends.ts";
+import { LoggerProgram } from "./logger-program.ts";
 import type { IoOptions } from "./open-io.ts";
 import { type IoEnd, type ProcessIo, settlesWithin } from "./process-io.ts";
-import type { OutputTarget, Stdio } from "./stdio.ts";
-
-const readyTimeoutMs = 30_000;
-const terminateTimeoutMs = 12_000;
-const SIGTERM = 15;
-const SIGKILL = 9;
+import type { OutputTarget } from "./stdio.ts";
 
 interface OutputPipes {
   /** Held as well as the logger's: a container must not be killed by a logger that has died. */
@@ -65,7 +58,7 @@ export class LoggerIo implements ProcessIo {
   readonly consoleSocket = undefined;
   readonly childStdio: readonly [number, number, number];
   readonly #options: IoOptions;
-  readonly #logger: Child;
+  readonly #logger: LoggerProgram;
   readonly #childEnds: DisposableStack;
   readonly #resources: DisposableStack;
   readonly #reads: readonly [number, number];
@@ -74,7 +67,7 @@ export class LoggerIo implements ProcessIo {
   private constructor(
     options: IoOptions,
     parts: {
-      logger: Child;
+      logger: LoggerProgram;
       stdin: number;
       pipes: OutputPipes;
       childEnds: DisposableStack;
@@ -90,11 +83,9 @@ export class LoggerIo implements ProcessIo {
   }
 
   static async open(
-    stdio: Stdio,
     target: OutputTarget & { kind: "binary" },
     options: IoOptions,
   ): Promise<LoggerIo> {
-    if (stdio.terminal) throw notImplemented("a terminal whose output goes to a logging program");
     const { sys } = options;
     using childEnds = new DisposableStack();
     using resources = new DisposableStack();
@@ -108,7 +99,7 @@ export class LoggerIo implements ProcessIo {
       return pipe;
     }) as [{ read: number; write: number }, { read: number; write: number }]; // -- two in, two out
     const reads = [out.read, err.read] as const;
-    const logger = await startLogger(target, reads, options);
+    const logger = await LoggerProgram.start(target, reads, options);
     const pipes = { reads, writes: [out.write, err.write] as const };
     const [held, kept] = [childEnds.move(), resources.move()];
     return new LoggerIo(options, { logger, stdin, pipes, childEnds: held, resources: kept });
@@ -167,63 +158,6 @@ export class LoggerIo implements ProcessIo {
     this.#childEnds.dispose();
     this.#resources.dispose();
     this.#options.onChange();
-    await terminate(this.#logger, this.#options);
+    await this.#logger.terminate();
   }
-}
-
-async function startLogger(
-  target: OutputTarget & { kind: "binary" },
-  reads: readonly [number, number],
-  options: IoOptions,
-): Promise<Child> {
-  const { sys, children } = options;
-  using stack = new DisposableStack();
-  const none = sys.openat(AT.FDCWD, "/dev/null", O.RDWR);
-  stack.defer(() => sys.close(none));
-  const ready = sys.pipe2(0);
-  const readySource = new Socket({ fd: ready.read, readable: true, writable: false });
-  stack.defer(() => readySource.destroy());
-  let logger: Child;
-  try {
-    logger = children.spawn({
-      path: target.path,
-      args: target.args,
-      cwd: "/",
-      env: { CONTAINER_ID: options.containerId, CONTAINER_NAMESPACE: options.namespace },
-      fds: [none, none, none, ...reads, ready.write],
-    });
-  } finally {
-    sys.close(ready.write);
-  }
-  const said = firstByteOrEnd(readySource);
-  const isReady = (await settlesWithin(said, readyTimeoutMs)) && (await said);
-  if (isReady === "byte" || (isReady === "end" && target.readiness === "close")) return logger;
-  await terminate(logger, options);
-  throw new CodedError(
-    "unknown",
-    "logging binary did not call ready (it may have crashed or exited prematurely)",
-  );
-}
-
-function firstByteOrEnd(source: Socket): Promise<"byte" | "end"> {
-  const { promise, resolve } = Promise.withResolvers<"byte" | "end">();
-  source.once("data", () => resolve("byte"));
-  source.once("error", () => resolve("end"));
-  source.once("close", () => resolve("end"));
-  return promise;
-}
-
-/** Time to write out what it has, then no mercy. */
-async function terminate(logger: Child, { sys, logger: log }: IoOptions): Promise<void> {
-  let gone = false;
-  void logger.exited.then(() => {
-    gone = true;
-  });
-  if (await settlesWithin(logger.exited, 0)) return;
-  sys.kill(logger.pid, SIGTERM);
-  await settlesWithin(logger.exited, terminateTimeoutMs);
-  if (gone) return;
-  log.warn("failed to wait for shim logger process to exit, killing", { pid: logger.pid });
-  sys.kill(logger.pid, SIGKILL);
-  await logger.exited;
 }

@@ -33,8 +33,8 @@ export type ResumeOptions = Pick<IoOptions, "sys" | "logger" | "ctx" | "onChange
  */
 export async function openIo(stdio: Stdio, options: IoOptions): Promise<ProcessIo> {
   const target = outputTarget(stdio);
-  if (target.kind === "binary") return await LoggerIo.open(stdio, target, options);
   if (stdio.terminal) return await TerminalIo.open(stdio, target, options);
+  if (target.kind === "binary") return await LoggerIo.open(target, options);
   return await PipeIo.open(stdio, target, options);
 }
 
@@ -53,8 +53,8 @@ export function resumeIo(
   using inherited = from.inherited;
   try {
     const target = outputTarget(stdio);
-    if (target.kind === "binary") return inherited && LoggerIo.resume(inherited, options);
     if (stdio.terminal) return TerminalIo.resume(stdio, target, inherited, options);
+    if (target.kind === "binary") return inherited && LoggerIo.resume(inherited, options);
     return PipeIo.resume(stdio, target, { record: from.record, inherited }, options);
   } catch (error) {
     options.logger.warn("streams of a process cannot be had again", { error: messageOf(error) });

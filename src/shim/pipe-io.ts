@@ -85,7 +85,7 @@ export class PipeIo implements ProcessIo {
     options: PipeIoOptions,
   ): Promise<PipeIo> {
     const { sys } = options;
-    if (target.kind === "file") await createLogFile(sys, target.path);
+    if (target.kind === "file") createLogFile(sys, target.path);
     const paths = target.kind === "file" ? { stdout: target.path, stderr: target.path } : stdio;
     using resources = new DisposableStack();
     using childEnds = new DisposableStack();

@@ -1,7 +1,5 @@
 import { Writable } from "node:stream";
 import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
-import type { Logger } from "#pkg/log.ts";
-import type { Context } from "#pkg/context.ts";
 import { PtyStream } from "#pkg/sys/pty-stream.ts";
 import type { Syscalls, WindowSize } from "#pkg/sys/syscall.ts";
 import {
@@ -15,19 +13,15 @@ import {
 } from "./client-io.ts";
 import { ConsoleSocket } from "./console-socket.ts";
 import type { InheritedEnds } from "./inherited-ends.ts";
+import { LoggerProgram } from "./logger-program.ts";
+import type { IoOptions } from "./open-io.ts";
 import { type IoEnd, type ProcessIo, settlesWithin } from "./process-io.ts";
 import { pump } from "./pump.ts";
 import type { OutputTarget, Stdio } from "./stdio.ts";
 
 const blockedPollMs = 20;
 
-export interface TerminalIoOptions {
-  readonly sys: Syscalls;
-  readonly logger: Logger;
-  readonly ctx: Context;
-  /** See `ProcessIo.ends`. */
-  readonly onChange: () => void;
-}
+type TerminalIoOptions = Pick<IoOptions, "sys" | "logger" | "ctx" | "onChange">;
 
 /**
  * A terminal: the runtime makes it and hands over its master, which is copied to and from the
@@ -36,14 +30,15 @@ export interface TerminalIoOptions {
 export class TerminalIo implements ProcessIo {
   readonly childStdio = undefined;
   readonly #sys: Syscalls;
-  readonly #logger: Logger;
-  readonly #ctx: Context;
+  readonly #logger: IoOptions["logger"];
+  readonly #ctx: IoOptions["ctx"];
   readonly #onChange: () => void;
   /** Until the runtime has handed the terminal over. */
   readonly #socket: ConsoleSocket | undefined;
   readonly #resources: DisposableStack;
   readonly #output: OutputEnd | undefined;
   readonly #input: InputEnd | undefined;
+  readonly #program: LoggerProgram | undefined;
   #master: { readonly fd: number; readonly stream: PtyStream } | undefined;
   #copied: Promise<void> = Promise.resolve();
   #copiedBytes = 0;
@@ -56,6 +51,7 @@ export class TerminalIo implements ProcessIo {
       resources: DisposableStack;
       output: OutputEnd | undefined;
       input: InputEnd | undefined;
+      program: LoggerProgram | undefined;
     },
   ) {
     this.#sys = options.sys;
@@ -66,27 +62,26 @@ export class TerminalIo implements ProcessIo {
     this.#resources = parts.resources;
     this.#output = parts.output;
     this.#input = parts.input;
+    this.#program = parts.program;
   }
 
   get consoleSocket(): string | undefined {
     return this.#socket?.path;
   }
 
-  static async open(
-    stdio: Stdio,
-    target: OutputTarget & { kind: "none" | "path" | "file" },
-    options: TerminalIoOptions,
-  ): Promise<TerminalIo> {
+  static async open(stdio: Stdio, target: OutputTarget, options: IoOptions): Promise<TerminalIo> {
     const { sys } = options;
     using resources = new DisposableStack();
-    if (target.kind === "file") await createLogFile(sys, target.path);
-    const path = target.kind === "file" ? target.path : stdio.stdout;
-    const output = path === "" ? undefined : openOutput(sys, path);
-    own(output, resources);
     const input = stdio.stdin === "" ? undefined : openInput(sys, stdio.stdin);
     own(input, resources);
+    const { output, program } = await openTerminalOutput(stdio, target, options);
+    own(output, resources);
+    await using undo = new AsyncDisposableStack();
+    undo.defer(() => program?.terminate());
     const socket = await ConsoleSocket.open(sys);
-    return new TerminalIo(options, { socket, output, input, resources: resources.move() });
+    undo.move();
+    const parts = { socket, output, input, program, resources: resources.move() };
+    return new TerminalIo(options, parts);
   }
 
   /**
@@ -95,7 +90,7 @@ export class TerminalIo implements ProcessIo {
    */
   static resume(
     stdio: Stdio,
-    target: OutputTarget & { kind: "none" | "path" | "file" },
+    target: OutputTarget,
     inherited: InheritedEnds | undefined,
     options: TerminalIoOptions,
   ): TerminalIo | undefined {
@@ -111,7 +106,8 @@ export class TerminalIo implements ProcessIo {
     const keeper = inherited.take("client-stdin-keeper");
     const input = inputFd === undefined ? undefined : resumeInput(sys, inputFd, keeper);
     own(input, resources);
-    const parts = { socket: undefined, output, input, resources: resources.move() };
+    const none = { socket: undefined, program: undefined };
+    const parts = { ...none, output, input, resources: resources.move() };
     const io = new TerminalIo(options, parts);
     io.#connect(master);
     return io;
@@ -148,7 +144,8 @@ export class TerminalIo implements ProcessIo {
   }
 
   drain(timeoutMs: number): Promise<boolean> {
-    return settlesWithin(this.#copied, timeoutMs);
+    const written = this.#copied.then(() => this.#program?.exited);
+    return settlesWithin(written, timeoutMs);
   }
 
   ends(): IoEnd[] {
@@ -168,6 +165,7 @@ export class TerminalIo implements ProcessIo {
     this.#onChange();
     await this.#socket?.[Symbol.asyncDispose]();
     await this.#copied;
+    await this.#program?.terminate();
   }
 
   async #copyOut(master: PtyStream): Promise<void> {
@@ -214,6 +212,40 @@ export class TerminalIo implements ProcessIo {
   #isBlocked(): boolean {
     return (this.#output?.stream.writableLength ?? 0) > 0;
   }
+}
+
+/** Where a terminal's output goes; the program is there for a `binary://`. */
+interface TerminalOutput {
+  readonly output: OutputEnd | undefined;
+  readonly program: LoggerProgram | undefined;
+}
+
+async function openTerminalOutput(
+  stdio: Stdio,
+  target: OutputTarget,
+  options: IoOptions,
+): Promise<TerminalOutput> {
+  const { sys } = options;
+  if (target.kind === "binary") return startTerminalLogger(target, options);
+  if (target.kind === "file") createLogFile(sys, target.path);
+  const path = target.kind === "file" ? target.path : stdio.stdout;
+  return { output: path === "" ? undefined : openOutput(sys, path), program: undefined };
+}
+
+/** A terminal has one output: what would be stderr has ended before it began. */
+async function startTerminalLogger(
+  target: OutputTarget & { kind: "binary" },
+  options: IoOptions,
+): Promise<TerminalOutput> {
+  const { sys } = options;
+  using stack = new DisposableStack();
+  const [stdout, stderr] = [sys.pipe2(0), sys.pipe2(0)];
+  for (const fd of [stdout.read, stderr.read, stderr.write]) stack.defer(() => sys.close(fd));
+  using unused = new DisposableStack();
+  unused.defer(() => sys.close(stdout.write));
+  const program = await LoggerProgram.start(target, [stdout.read, stderr.read], options);
+  unused.move();
+  return { output: resumeOutput(sys, stdout.write, ""), program };
 }
 
 /** The client's ends go with the terminal. */

@@ -6,6 +6,13 @@ const remove = (id: string): string[] => [`ctr t rm -f ${id}`, `ctr c rm ${id}`]
 /** Waits until the terminal has the size that `terminal` gives it: clients say so after the start. */
 const sized = "until stty size 2>/dev/null | grep -x 40.100; do sleep 0.1; done";
 
+// A logger of `binary://`: its environment and arguments, then both outputs.
+const loggerProgram = [
+  "printf '%s\\n' '#!/bin/sh' 'exec 2>&1 >>$(/usr/bin/dirname $0)/logged'",
+  '\'/usr/bin/tr "\\\\0" "\\\\n" </proc/$$/environ | /usr/bin/sort; echo "$@"; exec 5>&-\'',
+  "'/bin/cat <&4 & /bin/cat <&3; wait' >logger; chmod 755 logger",
+].join(" ");
+
 export const taskCases: readonly CompatCase[] = [
   {
     name: "run-prints-and-returns-what-the-process-does",
@@ -211,6 +218,41 @@ export const taskCases: readonly CompatCase[] = [
     differs:
       "Go's runtime raises its own soft limit, and before Go 1.20 its children inherited that. Containers of ours " +
       "get the soft limit the daemon was started with.",
+  },
+  {
+    name: "a-logging-program-gets-what-a-container-writes",
+    given: ["busybox"],
+    lines: [
+      loggerProgram,
+      "ctr run -d --log-uri binary://$PWD/logger?key=value $busybox c1 sh -c 'echo out; sleep 0.5; echo err >&2'",
+      "await 'cat logged' '^err'; cat logged",
+      "await 'ctr t ls' STOPPED; ctr t rm c1; ctr c rm c1",
+    ],
+  },
+  {
+    name: "output-is-appended-to-a-file",
+    given: ["busybox"],
+    lines: [
+      "ctr run -d --log-uri file://$PWD/a/b/log $busybox c1 sh -c 'echo out; echo err >&2'",
+      "await 'ctr t ls' STOPPED; ctr t rm c1; ctr c rm c1",
+      "sort a/b/log; stat -c '%a %n' a a/b a/b/log",
+      "ctr run -d --log-uri file://$PWD/a/b/log $busybox c1 echo more",
+      "await 'ctr t ls' STOPPED; ctr t rm c1; ctr c rm c1",
+      "sort a/b/log",
+    ],
+  },
+  {
+    name: "logs-that-cannot-be-written",
+    given: ["busybox"],
+    differs: "a program that cannot be started is one sentence, as in containerd 2",
+    lines: [
+      "ctr run -d --log-uri weird://x $busybox c1 true",
+      "ctr run -d --log-uri binary:///nonexistent $busybox c2 true",
+      "ctr run -d --log-uri binary:///etc/passwd $busybox c3 true",
+      "ctr run -d --log-uri file:///proc/none/log $busybox c4 true",
+      "ctr t ls -q",
+      "ctr c rm c1 c2 c3 c4",
+    ],
   },
   {
     name: "a-command-that-is-not-there",

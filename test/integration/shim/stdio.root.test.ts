@@ -167,6 +167,50 @@ suite("streams of a task", () => {
     assert.equal(await readFile(log, "utf8"), `${room.namespace} c1 key value\nout\nerr\n`);
   });
 
+  roomTest("a logging program gets what a terminal shows, and its end", async (room) => {
+    const shim = await SupervisorFixture.start(room);
+    const { ctx, task } = shim;
+    const log = join(room.dir, "seen");
+    const program = join(room.dir, "logger");
+    const body = `exec 5>&-; { cat <&4; cat <&3; echo ended; } >${log}`;
+    await writeFile(program, `#!/bin/sh\nPATH=/bin:/usr/bin\n${body}\n`, { mode: 0o755 });
+    const args = ["sh", "-c", "read x; stty size; echo got $x"];
+    const bundle = makeBundle(room, "c1", { args, terminal: true });
+    const stdin = new InputFifo(room, "in");
+    const io = { stdin: stdin.path, stdout: `binary://${program}`, terminal: true };
+    await task.create(ctx, { id: "c1", bundle, options, ...io });
+    await task.resizePty(ctx, { id: "c1", width: 80, height: 24 });
+    await task.start(ctx, { id: "c1" });
+    await stdin.write("a\n");
+    await task.wait(ctx, { id: "c1" });
+    await task.delete(ctx, { id: "c1" });
+    assert.equal(await readFile(log, "utf8"), "a\r\n24 80\r\ngot a\r\nended\n");
+  });
+
+  roomTest("a logging program that dies takes no container with it", async (room) => {
+    const shim = await SupervisorFixture.start(room);
+    const { ctx, task } = shim;
+    const program = join(room.dir, "logger");
+    await writeFile(program, "#!/bin/sh\nexit 1\n", { mode: 0o755 });
+    const script = "head -c 300000 /dev/zero; echo >/tmp/after";
+    for (const terminal of [false, true]) {
+      const id = `c${terminal}`;
+      // A pipe that nobody reads holds 64 KiB, so only what fits is written here.
+      const args = ["sh", "-c", terminal ? script : script.replace("300000", "3000")];
+      const bundle = makeBundle(room, id, { args, terminal });
+      await task.create(ctx, { id, bundle, options, stdout: `binary://${program}`, terminal });
+      await task.start(ctx, { id });
+      assert.equal((await task.wait(ctx, { id })).exitStatus, 0);
+      assert.equal(await readFile(join(bundle, "rootfs/tmp/after"), "utf8"), "\n");
+      await task.delete(ctx, { id });
+    }
+    const strict = makeBundle(room, "strict", { args: ["true"] });
+    await assert.rejects(
+      task.create(ctx, { id: "strict", bundle: strict, options, stdout: `binary-v2://${program}` }),
+      /logging binary did not call ready \(it may have crashed or exited prematurely\)/,
+    );
+  });
+
   roomTest(
     "limits, umask and signals inside are those of before Node",
     async (room) => {

@@ -4,7 +4,7 @@ import type { ByteString } from "#pkg/archive/tar-entry.ts";
 import { kernelPath } from "#pkg/archive/tree-path.ts";
 import { walkTree } from "#pkg/archive/tree-walk.ts";
 import { isErrno } from "#pkg/errors.ts";
-import { AT, O, S_IF } from "#pkg/sys/constants.ts";
+import { AT, O, S_IF, SEEK } from "#pkg/sys/constants.ts";
 import type { Fd, FileStat, Syscalls } from "#pkg/sys/syscall.ts";
 
 const copyChunkBytes = 64 << 20;
@@ -131,7 +131,7 @@ class TreeCopy {
       const flags = O.WRONLY | O.CREAT | O.EXCL | O.NOFOLLOW;
       const copy = this.#sys.openat(this.#current, target, flags, 0o600);
       try {
-        this.#copyData(source, copy, stat.sizeBytes);
+        this.#copyData(source, copy, stat);
         this.#sys.fchown(copy, stat.uid, stat.gid);
         for (const xattr of this.#sys.flistxattr(source)) {
           const value = this.#sys.fgetxattr(source, xattr);
@@ -147,8 +147,8 @@ class TreeCopy {
     }
   }
 
-  #copyData(source: Fd, copy: Fd, sizeBytes: number): void {
-    if (sizeBytes === 0) return;
+  #copyData(source: Fd, copy: Fd, stat: FileStat): void {
+    if (stat.sizeBytes === 0) return;
     if (this.#canClone) {
       try {
         this.#sys.ficlone(copy, source);
@@ -158,22 +158,52 @@ class TreeCopy {
         this.#canClone = false;
       }
     }
-    try {
-      while (this.#sys.copyFileRange(source, copy, copyChunkBytes) > 0) this.#checkpoint();
-    } catch (error) {
-      if (!isErrno(error, "EXDEV", "ENOTSUP", "ENOSYS", "EINVAL")) throw error;
-      this.#copyByHand(source, copy);
-    }
-    ftruncateSync(copy, sizeBytes);
+    // A file with holes may be larger than any disk.
+    if (stat.blocks * 512 < stat.sizeBytes) this.#copyExtents(source, copy);
+    else this.#copyRange(source, copy, stat.sizeBytes);
+    ftruncateSync(copy, stat.sizeBytes);
   }
 
-  #copyByHand(source: Fd, copy: Fd): void {
+  /** Only what is data: what lies between stays a hole. */
+  #copyExtents(source: Fd, copy: Fd): void {
+    for (let at = 0; ; ) {
+      let start: number;
+      try {
+        start = this.#sys.lseek(source, at, SEEK.DATA);
+      } catch (error) {
+        if (isErrno(error, "ENXIO")) return;
+        throw error;
+      }
+      at = this.#sys.lseek(source, start, SEEK.HOLE);
+      for (const fd of [source, copy]) this.#sys.lseek(fd, start, SEEK.SET);
+      this.#copyRange(source, copy, at - start);
+    }
+  }
+
+  /** From where both are; less where the source has become shorter. */
+  #copyRange(source: Fd, copy: Fd, lengthBytes: number): void {
+    let left = lengthBytes;
+    try {
+      while (left > 0) {
+        const length = this.#sys.copyFileRange(source, copy, Math.min(left, copyChunkBytes));
+        if (length === 0) return;
+        left -= length;
+        this.#checkpoint();
+      }
+    } catch (error) {
+      if (!isErrno(error, "EXDEV", "ENOTSUP", "ENOSYS", "EINVAL")) throw error;
+      this.#copyByHand(source, copy, left);
+    }
+  }
+
+  #copyByHand(source: Fd, copy: Fd, lengthBytes: number): void {
     const buffer = Buffer.allocUnsafe(readBytes);
-    for (;;) {
+    for (let left = lengthBytes; left > 0; ) {
       this.#checkpoint();
-      const length = readSync(source, buffer, 0, readBytes, null);
+      const length = readSync(source, buffer, 0, Math.min(left, readBytes), null);
       if (length === 0) return;
       for (let at = 0; at < length; ) at += writeSync(copy, buffer, at, length - at);
+      left -= length;
     }
   }
 

@@ -116,6 +116,9 @@ export const RENAME = { NOREPLACE: 1, EXCHANGE: 2, WHITEOUT: 4 } as const;
 /** setxattr(2) flags. */
 export const XATTR = { CREATE: 1, REPLACE: 2 } as const;
 
+/** lseek(2): from the start, or on to where data or a hole begins. */
+export const SEEK = { SET: 0, DATA: 3, HOLE: 4 } as const;
+
 /** flock(2) operations. */
 export const LOCK = { SH: 1, EX: 2, NB: 4, UN: 8 } as const;
 

@@ -49,6 +49,7 @@ const answers = {
   fdatasync: "void",
   ficlone: "void",
   copyFileRange: "value",
+  lseek: "value",
   flock: "void",
   umask: "value",
   lsetxattr: "void",

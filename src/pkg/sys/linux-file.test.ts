@@ -1,23 +1,26 @@
 import assert from "node:assert/strict";
 import {
   closeSync,
+  ftruncateSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
+  readSync,
   rmSync,
   statfsSync,
   statSync,
   symlinkSync,
   writeFileSync,
+  writeSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 
-import { AT, LOCK, O, RENAME, RESOLVE, S_IF } from "#pkg/sys/constants.ts";
+import { AT, LOCK, O, RENAME, RESOLVE, S_IF, SEEK } from "#pkg/sys/constants.ts";
 import { linux } from "#pkg/sys/linux.ts";
 
 let dir = "";
@@ -170,6 +173,24 @@ test("copyFileRange() copies on from where the descriptors are, and says 0 at th
   closeSync(from);
   closeSync(to);
   assert.equal(readFileSync(join(dir, "to"), "utf8"), "0123456789");
+});
+
+test("lseek() finds where data and holes begin", () => {
+  const fd = openSync(join(dir, "sparse"), "w+");
+  try {
+    const hole = 1 << 20;
+    ftruncateSync(fd, 3 * hole);
+    writeSync(fd, "data", hole);
+    assert.equal(linux.lseek(fd, 0, SEEK.DATA), hole);
+    const end = linux.lseek(fd, hole, SEEK.HOLE);
+    assert.ok(end > hole && end < 2 * hole);
+    assert.throws(() => linux.lseek(fd, end, SEEK.DATA), { errno: "ENXIO" });
+    assert.equal(linux.lseek(fd, 5, SEEK.SET), 5);
+    assert.equal(readSync(fd, Buffer.alloc(1)), 1);
+    assert.equal(linux.lseek(fd, 0, SEEK.HOLE), 0);
+  } finally {
+    closeSync(fd);
+  }
 });
 
 test("flock() without waiting is refused while another holds it", () => {

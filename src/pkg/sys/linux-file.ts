@@ -70,6 +70,11 @@ const ioctl = native<(fd: number, request: number, argument: number) => number>(
 const copyFileRange = native<
   (inFd: number, i: null, outFd: number, o: null, length: number, flags: number) => number
 >("copy_file_range", "long", ["int", "out", "int", "out", "size", "uint"]);
+const lseek = native<(fd: number, offset: number, whence: number) => number>("lseek", "long", [
+  "int",
+  "long",
+  "int",
+]);
 const flock = native<(fd: number, operation: number) => number>("flock", "int", ["int", "int"]);
 const umask = native<(mask: number) => number>("umask", "uint", ["uint"]);
 
@@ -219,6 +224,9 @@ export const fileCalls: FileCalls = {
   copyFileRange(source, destination, lengthBytes) {
     const result = copyFileRange(source, null, destination, null, lengthBytes, 0);
     return check(result, "copy_file_range");
+  },
+  lseek(fd, offset, whence) {
+    return check(lseek(fd, offset, whence), "lseek");
   },
   flock(fd, operation) {
     check(

@@ -177,6 +177,8 @@ export interface FileCalls {
   ficlone(destination: Fd, source: Fd): void;
   /** From and to the descriptors' own offsets. Returns how many bytes went, 0 at the end. */
   copyFileRange(source: Fd, destination: Fd, lengthBytes: number): number;
+  /** `whence`: `SEEK.*`. Returns the new offset; `ENXIO` where no data follows. */
+  lseek(fd: Fd, offset: number, whence: number): number;
   /** `operation`: `LOCK.*`. With `LOCK.NB` a taken lock is `EAGAIN`. */
   flock(fd: Fd, operation: number): void;
   /** Of the whole process. Returns what it was. */

@@ -88,6 +88,28 @@ describe("tree workers", { skip: needsRoot }, () => {
     assert.equal(usage.inodes, 5);
   });
 
+  test("copy a file with holes with them, though it be larger than the disk", async () => {
+    await using workers = new TreeWorkers({ workersMax: 1 });
+    using from = scratch();
+    using to = scratch();
+    const sizeBytes = 2 ** 40;
+    const original = fs.openSync(path.join(from.path, "lastlog"), "w");
+    for (const at of [0, 5_000_000, sizeBytes - 10]) fs.writeSync(original, "0123456789", at);
+    fs.ftruncateSync(original, sizeBytes + 4096);
+    fs.closeSync(original);
+    await workers.run(ctx, { kind: "copy", from: from.path, to: to.path });
+    const copy = path.join(to.path, "lastlog");
+    assert.equal(fs.statSync(copy).size, sizeBytes + 4096);
+    assert.ok(fs.statSync(copy).blocks * 512 < 1 << 20);
+    const fd = fs.openSync(copy, "r");
+    const buffer = Buffer.alloc(12);
+    for (const at of [0, 5_000_000, sizeBytes - 10]) {
+      fs.readSync(fd, buffer, 0, 12, at);
+      assert.equal(buffer.toString(), "0123456789\0\0");
+    }
+    fs.closeSync(fd);
+  });
+
   test("remove a tree deeper than any path may be long", async () => {
     await using workers = new TreeWorkers({ workersMax: 1 });
     using root = scratch();

@@ -27,7 +27,7 @@ test("parseManifest() and parseIndex() read what upstream writes, null lists inc
   assert.deepEqual(descriptorToJson(entry ?? manifest.config), { ...config, platform });
 });
 
-test("a document that could be taken for another kind is refused", () => {
+test("CVE-2021-41190: a document that could be taken for another kind is refused", () => {
   for (const [document, type] of [
     [{ config, manifests: [] }, ociManifest],
     [{ config, Manifests: null }, ociManifest],

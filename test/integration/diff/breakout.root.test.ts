@@ -81,7 +81,7 @@ const attacks: readonly Attack[] = [
     lands: () => "h",
   },
   {
-    title: "mode and owner through a symlink (CVE-2021-32760)",
+    title: "CVE-2021-32760: mode and owner through a symlink",
     entries: (o) => [symlink("l", `${o}/victim`), link("h", "l", { mode: 0o777, uid: 1000 })],
     lands: () => "h",
   },
@@ -139,7 +139,7 @@ describe("a hostile layer stays inside its root", { skip: needsRoot }, () => {
     });
   }
 
-  test("a directory swapped for a symlink by someone else meanwhile leads nowhere", async () => {
+  test("CVE-2025-47290: a directory swapped for a symlink between entries leads nowhere", async () => {
     using top = scratch();
     const outside = path.join(top.path, "outside");
     const root = path.join(top.path, "root");
@@ -148,7 +148,7 @@ describe("a hostile layer stays inside its root", { skip: needsRoot }, () => {
     const second = layerOf(file("d/e/victim", "evil"), directory("d/e/sub"), file("d/e/sub/x"));
     const swap = async function* (): AsyncGenerator<Buffer, void, undefined> {
       yield first.subarray(0, -1024);
-      // CVE-2025-47290: between looking at the directory and writing into it.
+      // By someone else, between looking at the directory and writing into it.
       fs.renameSync(path.join(root, "d"), path.join(root, "away"));
       fs.symlinkSync(outside, path.join(root, "d"));
       yield second;

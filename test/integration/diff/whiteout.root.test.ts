@@ -128,7 +128,7 @@ describe("whiteouts", { skip: needsRoot }, () => {
     assert.deepEqual(names, ["a"]);
   });
 
-  test("thousands of opaque markers in nested directories stay linear", async () => {
+  test("GHSA-rp3h-jf77-q9p4: thousands of opaque markers in nested directories stay linear", async () => {
     using root = scratch();
     const deep = Array.from({ length: 300 }, (_, i) => "d/".repeat(i + 1));
     await apply(root.path, layerOf(...deep.map((dir) => file(`${dir}f`, "x"))));

@@ -11,7 +11,13 @@ import {
   ociArchive,
 } from "#test/support/images.ts";
 import { tar, type TarEntry } from "#test/support/tar.ts";
-import { anyName, exportObject, importObject, transferBench } from "./local-transfer.ts";
+import {
+  anyName,
+  exportObject,
+  importObject,
+  storeObject,
+  transferBench,
+} from "./local-transfer.ts";
 
 const name = "docker.io/library/hello:1";
 const hello = (platform = hostPlatform, docker = false): Image =>
@@ -157,6 +163,30 @@ test("a hostile or broken archive is refused, and leaves no name and no open ing
     await assert.rejects(bench.importArchive(archive), message);
     assert.deepEqual(await bench.names(), []);
     assert.deepEqual(await bench.storage.metadata.content.listStatuses(bench.ctx), []);
+  }
+});
+
+test("CVE-2023-25153: an archive whose document has no end is read no further than its header", async (t) => {
+  for (const path of ["manifest.json", "oci-layout"]) {
+    const head = tar([{ path, content: "" }]).subarray(0, 512);
+    // 8 GiB less one byte, in octal.
+    head.write("77777777777", 124, "latin1");
+    head.fill(0x20, 148, 156);
+    const sum = head.reduce((a, b) => a + b, 0);
+    head.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148, "latin1");
+    let sent = 0;
+    const endless = {
+      ...importObject(head),
+      async *read() {
+        yield Buffer.from(head);
+        for (; sent < 64 << 20; sent += 1 << 20) yield Buffer.alloc(1 << 20, " ");
+      },
+    };
+    const { ctx, transferrer } = await transferBench(t);
+    const store = storeObject({ references: [anyName] });
+    const importing = transferrer.transfer(ctx, endless, store, { progress: () => {} });
+    await assert.rejects(importing, new RegExp(`${path} of 8589934591 bytes, at most 20971520`));
+    assert.ok(sent < 4 << 20, `${sent} bytes were read`);
   }
 });
 

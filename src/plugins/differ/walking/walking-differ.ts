@@ -1,5 +1,6 @@
 import type { ContentReader, ContentStore } from "#core/content/content.ts";
 import type { ApplyOptions, CompareOptions, Differ } from "#core/diff/diff.ts";
+import { payloadsFor } from "#core/diff/encrypted-layer.ts";
 import { layerMediaType } from "#core/diff/media-type.ts";
 import { ProcessorChain, type ProcessorHost } from "#core/diff/processor-chain.ts";
 import {
@@ -107,7 +108,7 @@ export class WalkingDiffer implements Differ {
     await using stack = new AsyncDisposableStack();
     await arriving?.stored;
     const reader = stack.use(await this.#open(ctx, layer));
-    const chain = this.#chain(steps, reader, payloads);
+    const chain = this.#chain(steps, reader, payloadsFor(steps, layer, payloads));
     if (chain) stack.use(chain);
     const owned = stack.move();
     const streams = chain

@@ -2,6 +2,7 @@ import { access, constants, mkdtemp, readFile, rm, stat, writeFile } from "node:
 import { tmpdir } from "node:os";
 import { basename, isAbsolute, join } from "node:path";
 import { CodedError } from "#pkg/errors.ts";
+import type { Logger } from "#pkg/log.ts";
 import type { CommandRunner } from "./runtime-cli.ts";
 import type { RuncOptions } from "./options.ts";
 import { type BundleSpec, compareVersions } from "./spec.ts";
@@ -37,11 +38,15 @@ const probeTimeoutMs = 10_000;
 export class RuntimeProbe {
   readonly #runner: CommandRunner;
   readonly #searchPath: string;
+  readonly #logger: Logger;
+  /** What was told of last: a choice is told of when it is another. */
+  #told = "";
   readonly #known = new Map<string, { stamp: string; capabilities: Promise<Capabilities> }>();
 
-  constructor(runner: CommandRunner, searchPath: string) {
+  constructor(runner: CommandRunner, searchPath: string, logger: Logger) {
     this.#runner = runner;
     this.#searchPath = searchPath;
+    this.#logger = logger;
   }
 
   /**
@@ -57,13 +62,26 @@ export class RuntimeProbe {
       return { path: capabilities.path, name: asked, specVersion: lowered(capabilities, spec) };
     }
     const crun = await tryLookUp("crun", this.#searchPath);
+    let why = "crun is not on PATH";
     if (crun !== undefined) {
       const capabilities = await this.capabilities(crun);
-      if (suits(capabilities, options, spec)) {
+      const refusal = refusalOf(capabilities, options, spec);
+      if (refusal === undefined) {
+        this.#tell(crun, { version: capabilities.version });
         return { path: crun, name: "crun", specVersion: lowered(capabilities, spec) };
       }
+      why = refusal;
     }
-    return { path: await lookUp("runc", this.#searchPath), name: "runc", specVersion: undefined };
+    const runc = await lookUp("runc", this.#searchPath);
+    this.#tell(runc, { why });
+    return { path: runc, name: "runc", specVersion: undefined };
+  }
+
+  #tell(runtime: string, fields: Readonly<Record<string, string>>): void {
+    const told = JSON.stringify([runtime, fields]);
+    if (told === this.#told) return;
+    this.#told = told;
+    this.#logger.info("default OCI runtime", { runtime, ...fields });
   }
 
   async capabilities(path: string): Promise<Capabilities> {
@@ -148,14 +166,14 @@ async function tryLookUp(name: string, searchPath: string): Promise<string | und
   return undefined;
 }
 
-function suits(crun: Capabilities, options: RuncOptions, spec: BundleSpec): boolean {
-  return (
-    compareVersions(crun.version, crunFloor) >= 0 &&
-    crun.takesHostCgroups &&
-    (crun.systemdCgroup || !options.systemdCgroup) &&
-    (crun.specVersionMax === undefined ||
-      compareVersions(spec.neededVersion, crun.specVersionMax) <= 0)
-  );
+/** Why crun is not the one for a container; undefined when it is. */
+function refusalOf(crun: Capabilities, options: RuncOptions, spec: BundleSpec): string | undefined {
+  const { version, specVersionMax: max } = crun;
+  if (compareVersions(version, crunFloor) < 0) return `crun ${version} is older than ${crunFloor}`;
+  if (!crun.takesHostCgroups) return "crun does not take this host's cgroups";
+  if (!crun.systemdCgroup && options.systemdCgroup) return "systemd is to make the cgroup";
+  if (max === undefined || compareVersions(spec.neededVersion, max) <= 0) return undefined;
+  return `the specification needs version ${spec.neededVersion}, crun ${version} knows ${max}`;
 }
 
 function lowered(runtime: Capabilities, spec: BundleSpec): string | undefined {

@@ -110,7 +110,7 @@ export async function serveGroup(options: ServeOptions): Promise<"taken" | "ende
     group,
     reaper,
     children,
-    probe: new RuntimeProbe(children, options.searchPath),
+    probe: new RuntimeProbe(children, options.searchPath, logger),
     tasks: new BackgroundTasks(logger),
     publish: (event) => publisher.publish(event),
     handover,

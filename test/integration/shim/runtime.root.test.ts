@@ -4,6 +4,7 @@ import { basename, join } from "node:path";
 import { suite } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { MountSchema } from "#api/types/mount_pb.ts";
+import { until } from "#test/support/processes.ts";
 import { roomTest } from "#test/support/room.ts";
 import { makeBundle, makeRootfs, runcOptions } from "./bundle.ts";
 import { OutputFifo } from "./fifo.ts";
@@ -18,6 +19,8 @@ function versionIn(bundle: string): string {
   return "ociVersion" in spec ? String(spec.ociVersion) : "";
 }
 
+const logOf = (shim: SupervisorFixture): string => shim.stderr.join("\n");
+
 suite("which runtime, on what", () => {
   roomTest(
     "crun by default, with a version lowered to what it takes",
@@ -28,6 +31,7 @@ suite("which runtime, on what", () => {
       await task.create(ctx, { id: "c1", bundle });
       assert.equal(runtimeOf(bundle), "crun");
       assert.notEqual(versionIn(bundle), "1.3.0");
+      await until("the choice is logged", () => /default OCI runtime.*crun/.test(logOf(shim)));
       await shim.remove("c1");
     },
     { needs: ["crun"] },
@@ -45,6 +49,8 @@ suite("which runtime, on what", () => {
       await task.create(ctx, { id: "c1", bundle });
       assert.equal(runtimeOf(bundle), "runc");
       assert.equal(versionIn(bundle), "1.3.0");
+      const why = /default OCI runtime.*runc.*the specification needs version 1\.2\.0/;
+      await until("the choice is logged with its reason", () => why.test(logOf(shim)));
       await shim.remove("c1");
     },
     { needs: ["crun", "runc"] },

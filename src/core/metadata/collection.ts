@@ -81,6 +81,7 @@ const nodeUses = [
   "ingests WHERE node",
   "images WHERE node",
   "containers WHERE node",
+  "sandboxes WHERE node",
   "snapshots WHERE node",
   "refs WHERE src",
   "refs WHERE dst",

@@ -1,15 +1,7 @@
 import type { Container } from "#core/containers/containers.ts";
+import { decodeAny, decodeAnyMap, encodeAnyMap } from "#core/metadata/any-columns.ts";
 import type { Transaction } from "#core/metadata/transaction.ts";
-import type { Any } from "#pkg/any.ts";
-import {
-  bigint,
-  bytes,
-  encodeMap,
-  optionalText,
-  type Row,
-  stringMap,
-  text,
-} from "#pkg/sqlite/row.ts";
+import { bigint, encodeMap, type Row, stringMap, text } from "#pkg/sqlite/row.ts";
 
 export function decodeContainer(row: Row): Container {
   return {
@@ -25,7 +17,7 @@ export function decodeContainer(row: Row): Container {
     snapshotKey: text(row, "snapshot_key"),
     createdAt: bigint(row, "created_at"),
     updatedAt: bigint(row, "updated_at"),
-    extensions: decodeExtensions(stringMap(row, "extensions")),
+    extensions: decodeAnyMap(row, "extensions"),
     sandbox: text(row, "sandbox"),
   };
 }
@@ -47,37 +39,11 @@ export function writeContainer(tx: Transaction, ns: string, container: Container
     snapshotter,
     snapshotKey,
     container.sandbox,
-    encodeMap(encodeExtensions(container.extensions)),
+    encodeAnyMap(container.extensions),
     encodeMap(labels),
     container.createdAt,
     container.updatedAt,
   );
   const snapshot = snapshotter === "" ? [] : [tx.node(ns, `snapshot/${snapshotter}`, snapshotKey)];
   tx.setLinks(ns, node, labels, snapshot);
-}
-
-function decodeAny(row: Row, typeColumn: string, valueColumn: string): Any | undefined {
-  const typeUrl = optionalText(row, typeColumn);
-  return typeUrl === undefined ? undefined : { typeUrl, value: bytes(row, valueColumn) };
-}
-
-/** By key: the type url, a space, the value in base64. */
-function encodeExtensions(extensions: Container["extensions"]): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(extensions).map(([key, { typeUrl, value }]) => [
-      key,
-      `${typeUrl} ${Buffer.from(value).toString("base64")}`,
-    ]),
-  );
-}
-
-function decodeExtensions(encoded: Readonly<Record<string, string>>): Container["extensions"] {
-  return Object.fromEntries(
-    Object.entries(encoded).map(([key, text]) => {
-      // Base64 has no space, a type url may.
-      const space = text.lastIndexOf(" ");
-      const value = new Uint8Array(Buffer.from(text.slice(space + 1), "base64"));
-      return [key, { typeUrl: text.slice(0, space), value }];
-    }),
-  );
 }

@@ -32,6 +32,7 @@ const rootsSql = `
   SELECT i.node FROM lease_resources r JOIN ingests i ON i.node = r.node WHERE r.lease IN (${live} 1)
   UNION ALL SELECT node FROM images WHERE expires_ms IS NULL OR expires_ms >= ?1
   UNION ALL SELECT node FROM containers
+  UNION ALL SELECT node FROM sandboxes
   UNION ALL SELECT node FROM ingests WHERE expires_ms >= ?1
   UNION ALL SELECT node FROM blobs WHERE root = 1
   UNION ALL SELECT node FROM snapshots WHERE root = 1`;

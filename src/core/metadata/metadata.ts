@@ -4,6 +4,7 @@ import type { Collector, ResourceCollector } from "#core/gc/gc.ts";
 import type { ImageStore } from "#core/images/images.ts";
 import type { LeaseManager } from "#core/leases/leases.ts";
 import type { NamespaceStore } from "#core/namespaces/namespaces.ts";
+import type { SandboxStore } from "#core/sandbox/sandbox.ts";
 import type { Snapshotter } from "#core/snapshots/snapshots.ts";
 
 /**
@@ -16,6 +17,7 @@ export interface Metadata extends AsyncDisposable {
   readonly namespaces: NamespaceStore;
   readonly containers: ContainerStore;
   readonly images: ImageStore;
+  readonly sandboxes: SandboxStore;
   readonly leases: LeaseManager;
   readonly content: ContentStore;
   /** By name (`overlayfs`), namespaced views of the snapshotters that started. */

@@ -1,5 +1,6 @@
 import { namespaceCreate, namespaceDelete, namespaceUpdate } from "#core/events/convert.ts";
 import { topics } from "#core/events/topics.ts";
+import { deleteSandboxes } from "#core/metadata/sandbox-store.ts";
 import type { MetadataState } from "#core/metadata/state.ts";
 import type { Transaction } from "#core/metadata/transaction.ts";
 import type { NamespaceRecord, NamespaceStore } from "#core/namespaces/namespaces.ts";
@@ -71,6 +72,8 @@ export class SqliteNamespaceStore implements NamespaceStore {
       if (!findLabels(tx, name)) throw notFound(`namespace "${name}"`);
       tx.sql.run("DELETE FROM namespaces WHERE name = ?", name);
       tx.sql.run("DELETE FROM leases WHERE ns = ?", name);
+      // As upstream: sandboxes do not keep their namespace.
+      deleteSandboxes(tx, name);
       tx.sql.run(
         "DELETE FROM ingests WHERE node IN (SELECT id FROM nodes WHERE ns = ? AND kind = 'ingest')",
         name,

@@ -9,6 +9,7 @@ import { pruneAllNodes } from "#core/metadata/collection.ts";
 import { MetadataCollector, type Sweep } from "#core/metadata/metadata-collector.ts";
 import type { Metadata } from "#core/metadata/metadata.ts";
 import { SqliteNamespaceStore } from "#core/metadata/namespace-store.ts";
+import { NamespacedSandboxStore } from "#core/metadata/sandbox-store.ts";
 import { migrations } from "#core/metadata/schema.ts";
 import { settleCommits } from "#core/metadata/snapshot-commit.ts";
 import { NamespacedSnapshotter } from "#core/metadata/snapshotter.ts";
@@ -71,6 +72,7 @@ class SqliteMetadata implements Metadata {
   readonly namespaces: SqliteNamespaceStore;
   readonly containers: NamespacedContainerStore;
   readonly images: NamespacedImageStore;
+  readonly sandboxes: NamespacedSandboxStore;
   readonly leases: NamespacedLeaseManager;
   readonly content: NamespacedContentStore;
   readonly snapshotters: ReadonlyMap<string, NamespacedSnapshotter>;
@@ -102,6 +104,7 @@ class SqliteMetadata implements Metadata {
     this.namespaces = new SqliteNamespaceStore(state);
     this.containers = new NamespacedContainerStore(state);
     this.images = new NamespacedImageStore(state, this.collector);
+    this.sandboxes = new NamespacedSandboxStore(state);
     this.leases = new NamespacedLeaseManager(state, this.collector);
   }
 

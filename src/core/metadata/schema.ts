@@ -4,7 +4,8 @@ import type { Migration } from "#pkg/sqlite/database.ts";
  * Every object has a node: its namespace, kind and key under one number. A node may stand without an object, when a
  * label or a lease names something that is not there yet.
  *
- * Kinds: `content`, `ingest`, `image`, `container`, `snapshot/<snapshotter>`, and what resource collectors add.
+ * Kinds: `content`, `ingest`, `image`, `container`, `sandbox`, `snapshot/<snapshotter>`, and what resource collectors
+ * add.
  * Times ending in `_at` are nanoseconds, in `_ms` milliseconds since 1970. Labels are JSON objects.
  */
 const first = `
@@ -139,5 +140,21 @@ const first = `
   ) STRICT, WITHOUT ROWID;
 `;
 
+const sandboxes = `
+  CREATE TABLE sandboxes (
+    node INTEGER PRIMARY KEY,
+    runtime TEXT NOT NULL,
+    runtime_options_type TEXT,
+    runtime_options BLOB,
+    spec_type TEXT,
+    spec BLOB,
+    sandboxer TEXT NOT NULL,
+    extensions TEXT NOT NULL,
+    labels TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+  ) STRICT;
+`;
+
 /** Append only: a database in the field has gone through a prefix of these. */
-export const migrations: readonly Migration[] = [first];
+export const migrations: readonly Migration[] = [first, sandboxes];

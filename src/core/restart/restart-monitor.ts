@@ -1,7 +1,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Container, ContainerStore } from "#core/containers/containers.ts";
 import type { NamespaceStore } from "#core/namespaces/namespaces.ts";
-import type { ProcessState, Task, TaskIo, TaskRuntime } from "#core/runtime/runtime.ts";
+import {
+  type ProcessState,
+  sandboxRef,
+  type Task,
+  type TaskIo,
+  type TaskRuntime,
+} from "#core/runtime/runtime.ts";
 import type { Snapshotter } from "#core/snapshots/snapshots.ts";
 import type { Context } from "#pkg/context.ts";
 import { isNotFound, messageOf, notFound, wrap } from "#pkg/errors.ts";
@@ -230,7 +236,7 @@ export class RestartMonitor implements AsyncDisposable {
       runtime: container.runtime.name,
       runtimeOptions: container.runtime.options,
       taskOptions: undefined,
-      sandboxId: container.sandbox,
+      sandbox: sandboxRef(container.sandbox),
     });
   }
 

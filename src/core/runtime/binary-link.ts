@@ -7,7 +7,7 @@ import type { Context } from "#pkg/context.ts";
 /** The link to a third-party shim: one connection for this bundle, over once it is lost. */
 export class BinaryLink implements ShimLink {
   readonly bootstrap: BootstrapResult;
-  readonly rollsBack = false;
+  readonly rollsBack: boolean;
   /** Resolves when the connection is lost, and never after `close`. */
   readonly lost: Promise<void>;
 
@@ -19,9 +19,15 @@ export class BinaryLink implements ShimLink {
   /**
    * Takes the transport over. Throws for a version of the task service this daemon does not speak.
    */
-  constructor(id: string, bootstrap: BootstrapResult, transport: ShimTransport) {
+  constructor(
+    id: string,
+    bootstrap: BootstrapResult,
+    transport: ShimTransport,
+    { rollsBack = false }: { readonly rollsBack?: boolean } = {},
+  ) {
     this.#id = id;
     this.bootstrap = bootstrap;
+    this.rollsBack = rollsBack;
     this.#transport = transport;
     this.#tasks = new TaskProxy(transport, bootstrap.version);
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -37,6 +43,10 @@ export class BinaryLink implements ShimLink {
 
   ask<T>(ctx: Context, made: (tasks: TaskProxy) => Promise<T>): Promise<T> {
     return this.call(ctx, made);
+  }
+
+  get services(): ShimTransport {
+    return this.#transport;
   }
 
   get isLost(): boolean {

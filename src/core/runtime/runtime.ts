@@ -44,7 +44,19 @@ export interface CreateTaskOptions {
   readonly runtimeOptions: Any | undefined;
   /** Task options of the create call (runc's `Options`), over the container's. */
   readonly taskOptions: Any | undefined;
-  readonly sandboxId: string;
+  readonly sandbox: SandboxRef | undefined;
+}
+
+/** The sandbox whose shim a task joins. */
+export interface SandboxRef {
+  readonly id: string;
+  /**
+   * Where its tasks are served, `ttrpc+unix:///path`, as its sandboxer says; empty where that is
+   * known from its shim.
+   */
+  readonly address: string;
+  /** Of the task service there. */
+  readonly version: number;
 }
 
 /**
@@ -98,4 +110,15 @@ export interface TaskRuntime {
    * `failed-precondition`.
    */
   delete(ctx: Context, id: string): Promise<ProcessExit>;
+}
+
+/** Of a container's record: an empty id is none. */
+export function sandboxRef(
+  id: string,
+  { address, version }: { readonly address: string; readonly version: number } = {
+    address: "",
+    version: 0,
+  },
+): SandboxRef | undefined {
+  return id === "" ? undefined : { id, address, version };
 }

@@ -1,6 +1,7 @@
 import type { BootstrapResult } from "#core/runtime/bootstrap.ts";
 import type { TaskProxy } from "#core/runtime/task-proxy.ts";
 import type { Context } from "#pkg/context.ts";
+import type { Transport } from "#pkg/rpc/service.ts";
 
 /**
  * The way to the task service of one bundle's shim: a connection of its own, or a share in a
@@ -11,6 +12,8 @@ import type { Context } from "#pkg/context.ts";
 export interface ShimLink {
   /** As the bundle's `bootstrap.json` keeps it. */
   readonly bootstrap: BootstrapResult;
+  /** For what a shim may serve beside tasks; undefined where that is nothing. */
+  readonly services: Transport | undefined;
   /** Makes a call once: whether it was done is unknown when the shim is lost in the middle. */
   call<T>(ctx: Context, made: (tasks: TaskProxy) => Promise<T>): Promise<T>;
   /** Makes a call that changes nothing: once more on a successor, where the shim has one. */

@@ -1,10 +1,10 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import type { Container } from "#core/containers/containers.ts";
 import { parseStartOutput } from "#core/runtime/bootstrap-convert.ts";
 import { type BootstrapResult, formatBootstrap, legacyBootstrap } from "#core/runtime/bootstrap.ts";
 import {
   type Bundle,
+  type BundleRoots,
   deleteBundle,
   listBundles,
   readBundleFile,
@@ -23,19 +23,69 @@ import { hasCode, isErrno, isNotFound } from "#pkg/errors.ts";
 const parallelMax = 16;
 const SIGKILL = 9;
 
+/** Bundles of one kind, and what says which of them are still wanted. */
+export interface ShimPlace {
+  readonly roots: BundleRoots;
+  /** The runtime that the record of that id names; undefined where there is no record. */
+  findRuntime(ctx: Context, id: string): Promise<string | undefined>;
+  /** Whether the shim that serves still has what its bundle was made for. */
+  isInUse(ctx: Context, record: ShimRecord): Promise<boolean>;
+  isKept(state: { readonly isOnRecord: boolean; readonly isInUse: boolean }): boolean;
+  /** Ends what is not kept, before its shim is told that it may go. */
+  end(ctx: Context, record: ShimRecord, state: { readonly isInUse: boolean }): Promise<void>;
+}
+
+/** A task needs its container: without it no client reaches it. */
+export function taskPlace(manager: ShimManager): ShimPlace {
+  const { containers, roots } = manager.options;
+  return {
+    roots,
+    findRuntime: async (ctx, id) => {
+      const container = await foundOrUndefined(containers.get(ctx, id));
+      return container?.runtime.name;
+    },
+    isInUse: async (ctx, record) => {
+      const process = { id: record.id, execId: "" };
+      const state = record.link.ask(ctx, (tasks) => tasks.state(ctx, process));
+      return (await foundOrUndefined(state)) !== undefined;
+    },
+    isKept: ({ isOnRecord, isInUse }) => isOnRecord && isInUse,
+    end: async (ctx, record, { isInUse }) => {
+      if (isInUse) await endTask(ctx, record);
+    },
+  };
+}
+
+async function endTask(ctx: Context, record: ShimRecord): Promise<void> {
+  const process = { id: record.id, execId: "" };
+  // One that is not found has ended by itself.
+  await foundOrUndefined(
+    record.link.call(ctx, (tasks) => tasks.kill(ctx, process, { signal: SIGKILL, all: true })),
+  );
+  await record.link.ask(ctx, (tasks) => tasks.wait(ctx, process));
+  record.deleted = await record.link.call(ctx, (tasks) => tasks.delete(ctx, process));
+}
+
 /**
- * Finds the tasks again that an earlier daemon left running: each bundle becomes a record, or is
- * cleaned up where its shim or its task is gone.
+ * Finds the tasks or sandboxes again that an earlier daemon left running: each bundle becomes a
+ * record, or is cleaned up where its shim or what it was for is gone.
  */
-export async function loadShims(ctx: Context, manager: ShimManager): Promise<void> {
-  const { roots, unmount } = manager.options;
+export async function loadShims(
+  ctx: Context,
+  manager: ShimManager,
+  place: ShimPlace,
+): Promise<void> {
+  const { unmount } = manager.options;
+  const { roots } = place;
   const bundles = await listBundles(roots);
   const namespaces = new Set([...bundles.keys(), ...(await directories(roots.root))]);
   await Promise.all(
     [...namespaces].map(async (namespace) => {
       const inside = ctx.withNamespace(namespace).withLogger(ctx.logger.with({ namespace }));
       await removeHidden(join(roots.state, namespace), unmount);
-      await eachLimited(bundles.get(namespace) ?? [], (bundle) => load(inside, manager, bundle));
+      await eachLimited(bundles.get(namespace) ?? [], (bundle) =>
+        load(inside, manager, place, bundle),
+      );
       await manager.endForgotten(inside, namespace);
       const isAlive = (id: string): boolean => manager.records.get(namespace, id) !== undefined;
       await removeOrphanWork(roots.root, namespace, isAlive);
@@ -47,20 +97,31 @@ export async function loadShims(ctx: Context, manager: ShimManager): Promise<voi
  * Never throws: one broken bundle must not keep the daemon from starting. What is not understood
  * stays as it is.
  */
-async function load(ctx: Context, manager: ShimManager, bundle: Bundle): Promise<void> {
+async function load(
+  ctx: Context,
+  manager: ShimManager,
+  place: ShimPlace,
+  bundle: Bundle,
+): Promise<void> {
   const { timeouts } = manager.options;
   const bounded = ctx.withLogger(ctx.logger.with({ id: bundle.id })).withTimeout(timeouts.load);
   try {
-    await loadBundle(bounded, manager, bundle);
+    await loadBundle(bounded, manager, place, bundle);
   } catch (error) {
     bounded.logger.error("failed to load shim", { error });
   }
 }
 
-async function loadBundle(ctx: Context, manager: ShimManager, bundle: Bundle): Promise<void> {
+async function loadBundle(
+  ctx: Context,
+  manager: ShimManager,
+  place: ShimPlace,
+  bundle: Bundle,
+): Promise<void> {
   const { unmount, supervisorBinary } = manager.options;
   if ((await readdir(bundle.path)).length === 0) return deleteBundle(bundle, unmount);
-  const container = await findContainer(ctx, manager, bundle.id);
+  const runtime = await place.findRuntime(ctx, bundle.id);
+  const isOnRecord = runtime !== undefined;
   const bootstrap = await readBootstrap(bundle);
   const binary = await readBundleFile(bundle, "shim-binary-path");
   const group = bootstrap && groupOf(bootstrap, bundle.namespace);
@@ -69,7 +130,7 @@ async function loadBundle(ctx: Context, manager: ShimManager, bundle: Bundle): P
       resume: bootstrap,
       phase: "live",
     });
-    return settle(ctx, manager, record, container);
+    return settle(ctx, manager, place, { record, isOnRecord });
   }
   // What a bundle's shim is stands in it before that is started, and a supervisor is told of it
   // after `bootstrap.json` is written: nothing of this one has run.
@@ -77,9 +138,9 @@ async function loadBundle(ctx: Context, manager: ShimManager, bundle: Bundle): P
   if (isUnused || binary === supervisorBinary) return deleteBundle(bundle, unmount);
   const record = await loadBinary(ctx, manager, bundle, {
     bootstrap,
-    runtime: binary ?? container?.runtime.name ?? "",
+    runtime: binary ?? runtime ?? "",
   });
-  if (record) await settle(ctx, manager, record, container);
+  if (record) await settle(ctx, manager, place, { record, isOnRecord });
 }
 
 /** Undefined when the shim was unreachable: then nothing is left of it. */
@@ -151,57 +212,32 @@ async function connect(ctx: Context, record: ShimRecord): Promise<void> {
   await record.link.call(ctx, (tasks) => tasks.connect(ctx, record.id));
 }
 
-/** Keeps a shim that has its task and whose container is on record; ends any other. */
+/** Keeps a shim that is wanted; ends any other. */
 async function settle(
   ctx: Context,
   manager: ShimManager,
-  record: ShimRecord,
-  container: Container | undefined,
+  place: ShimPlace,
+  { record, isOnRecord }: { readonly record: ShimRecord; readonly isOnRecord: boolean },
 ): Promise<void> {
   manager.records.add(record);
-  let hasTask = true;
+  let isInUse = true;
   try {
-    const process = { id: record.id, execId: "" };
-    await record.link.ask(ctx, (tasks) => tasks.state(ctx, process));
+    isInUse = await place.isInUse(ctx, record);
   } catch (error) {
-    if (isNotFound(error)) hasTask = false;
     // It runs, and has not answered in time: it is no reason to kill a container.
-    else ctx.logger.warn("cannot ask shim for its task, keeping it", { error });
+    ctx.logger.warn("cannot ask shim for its task, keeping it", { error });
   }
-  if (hasTask && container) return;
-  ctx.logger.info(hasTask ? "ending task without container" : "cleaning leaked shim process");
-  await end(
-    ctx.detached({ timeoutMs: manager.options.timeouts.cleanup }),
-    manager,
-    record,
-    hasTask,
-  );
-}
-
-async function end(
-  ctx: Context,
-  manager: ShimManager,
-  record: ShimRecord,
-  hasTask: boolean,
-): Promise<void> {
-  const process = { id: record.id, execId: "" };
+  if (place.isKept({ isOnRecord, isInUse })) return;
+  ctx.logger.info(isInUse ? "ending task without container" : "cleaning leaked shim process");
+  const own = ctx.detached({ timeoutMs: manager.options.timeouts.cleanup });
+  // A shim that goes on the way is cleaned up after here.
+  record.phase = "ending";
   try {
-    if (hasTask) {
-      await record.link
-        .call(ctx, (tasks) => tasks.kill(ctx, process, { signal: SIGKILL, all: true }))
-        .catch((error: unknown) => {
-          // It has ended by itself.
-          if (!isNotFound(error)) throw error;
-        });
-      await record.link.ask(ctx, (tasks) => tasks.wait(ctx, process));
-      record.deleted = await record.link.call(ctx, (tasks) => tasks.delete(ctx, process));
-    }
-    record.phase = "ending";
-    await record.link.shutdown(ctx);
+    await place.end(own, record, { isInUse });
+    await record.link.shutdown(own);
     await manager.forget(record);
   } catch (error) {
-    ctx.logger.warn("failed to end shim", { error });
-    record.phase = "ending";
+    own.logger.warn("failed to end shim", { error });
     await manager.cleanUp(record);
   }
 }
@@ -216,13 +252,10 @@ async function readBootstrap(bundle: Bundle): Promise<BootstrapResult | undefine
   return bootstrap;
 }
 
-async function findContainer(
-  ctx: Context,
-  manager: ShimManager,
-  id: string,
-): Promise<Container | undefined> {
+/** Undefined for what is not found. */
+export async function foundOrUndefined<T>(asked: Promise<T>): Promise<T | undefined> {
   try {
-    return await manager.options.containers.get(ctx, id);
+    return await asked;
   } catch (error) {
     if (isNotFound(error)) return undefined;
     throw error;

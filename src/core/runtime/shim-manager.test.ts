@@ -20,7 +20,7 @@ import type {
   ProgramRunner,
 } from "#core/runtime/program.ts";
 import { dialShim } from "#core/runtime/shim-connection.ts";
-import { loadShims } from "#core/runtime/shim-loader.ts";
+import { loadShims, taskPlace } from "#core/runtime/shim-loader.ts";
 import { defaultShimTimeouts, ShimManager } from "#core/runtime/shim-manager.ts";
 import { ShimTaskRuntime } from "#core/runtime/task-runtime.ts";
 import { Context } from "#pkg/context.ts";
@@ -198,6 +198,11 @@ async function bench(): Promise<Bench> {
           return container;
         },
       },
+      sandboxes: {
+        get: async (_ctx, id) => {
+          throw notFound(`sandbox "${id}"`);
+        },
+      },
       dial: dialShim,
       unmount: async () => {},
       mkfifo: (path) => {
@@ -230,13 +235,13 @@ async function bench(): Promise<Bench> {
         runtime: "io.containerd.fake.v1",
         runtimeOptions: options,
         taskOptions: undefined,
-        sandboxId: "",
+        sandbox: undefined,
       });
     },
     async restart() {
       await manager[Symbol.asyncDispose]();
       manager = make();
-      await loadShims(Context.background(), manager);
+      await loadShims(Context.background(), manager, taskPlace(manager));
     },
     async [Symbol.asyncDispose]() {
       await manager[Symbol.asyncDispose]();
@@ -368,7 +373,7 @@ test("create() says that a shim was killed when its caller ran out of time", asy
       runtime: "io.containerd.fake.v1",
       runtimeOptions: undefined,
       taskOptions: undefined,
-      sandboxId: "",
+      sandbox: undefined,
     }),
     (error: Error) =>
       codeOf(error) === "deadline-exceeded" &&

@@ -12,7 +12,8 @@ import {
   writeBundleFile,
 } from "#core/runtime/bundle.ts";
 import type { KeeperDialer } from "#core/runtime/descriptor-keeper.ts";
-import type { ProcessExit } from "#core/runtime/runtime.ts";
+import type { ProcessExit, SandboxRef } from "#core/runtime/runtime.ts";
+import { sandboxBootstrap } from "#core/runtime/sandbox-shim.ts";
 import { findShimBinary, runcRuntime, type ShimSearch } from "#core/runtime/shim-binary.ts";
 import { ShimCommand, type ShimHost } from "#core/runtime/shim-command.ts";
 import type { ShimDialer } from "#core/runtime/shim-connection.ts";
@@ -21,11 +22,13 @@ import { type ShimPhase, ShimRecord, ShimRecords } from "#core/runtime/shim-reco
 import { type Supervisor, SupervisorLink } from "#core/runtime/supervisor.ts";
 import {
   groupFor,
+  groupOf,
   type GroupSettings,
   type SupervisorGroup,
   withGroup,
 } from "#core/runtime/supervisor-group.ts";
 import { SupervisorPool } from "#core/runtime/supervisor-pool.ts";
+import type { SandboxStore } from "#core/sandbox/sandbox.ts";
 import type { Any } from "#pkg/any.ts";
 import type { Context } from "#pkg/context.ts";
 import { type Failpoints, noFailpoints } from "#pkg/failpoint.ts";
@@ -44,6 +47,7 @@ export interface ShimManagerOptions {
   readonly groups: GroupSettings;
   readonly publisher: Publisher;
   readonly containers: Pick<ContainerStore, "get">;
+  readonly sandboxes: Pick<SandboxStore, "get">;
   readonly dial: ShimDialer;
   /** Undefined keeps nothing of a supervisor's: a terminal then ends with it. */
   readonly keep?: KeeperDialer;
@@ -62,7 +66,7 @@ const defaultLingerMs = 10_000;
 export interface StartRequest {
   readonly runtime: string;
   readonly options: Any | undefined;
-  readonly sandboxId: string;
+  readonly sandbox: SandboxRef | undefined;
   readonly spec: Any | undefined;
 }
 
@@ -107,12 +111,12 @@ export class ShimManager implements AsyncDisposable {
     });
   }
 
-  /** Starts or joins the runtime's shim for a new bundle. On failure only the bundle is left. */
+  /**
+   * Starts the runtime's shim for a new bundle, or joins the one of its sandbox. On failure only
+   * the bundle is left.
+   */
   async start(ctx: Context, bundle: Bundle, request: StartRequest): Promise<ShimRecord> {
-    const record =
-      request.runtime === runcRuntime
-        ? await this.#startSupervised(ctx, bundle, request)
-        : await this.#startBinary(ctx, bundle, request);
+    const record = await this.#startOrJoin(ctx, bundle, request);
     this.records.add(record);
     return record;
   }
@@ -159,11 +163,14 @@ export class ShimManager implements AsyncDisposable {
       readonly command: ShimCommand;
       readonly phase: ShimPhase;
       readonly resources: AsyncDisposableStack;
+      /** It was there before this bundle, and stays when its task does not come to be. */
+      readonly isJoined?: boolean;
     },
   ): Promise<ShimRecord> {
     await using undo = how.resources;
     const transport = await this.options.dial(ctx, how.bootstrap);
-    const link = new BinaryLink(bundle.id, how.bootstrap, transport);
+    const rollsBack = how.isJoined === true;
+    const link = new BinaryLink(bundle.id, how.bootstrap, transport, { rollsBack });
     undo.defer(() => link.close());
     const record = new ShimRecord({
       bundle,
@@ -236,9 +243,43 @@ export class ShimManager implements AsyncDisposable {
     await Promise.all(this.#background);
   }
 
+  async #startOrJoin(ctx: Context, bundle: Bundle, request: StartRequest): Promise<ShimRecord> {
+    const { sandbox, runtime } = request;
+    const bootstrap = sandbox && (await sandboxBootstrap(ctx, this, bundle.namespace, sandbox));
+    if (bootstrap) {
+      await writeBundleFile(bundle, "sandbox", sandbox.id, 0o600);
+      const isForeign = groupOf(bootstrap, bundle.namespace) === undefined;
+      if (isForeign) return this.#joinBinary(ctx, bundle, { runtime, bootstrap });
+    }
+    return runtime === runcRuntime
+      ? this.#startSupervised(ctx, bundle, request)
+      : this.#startBinary(ctx, bundle, request);
+  }
+
+  /** The bundle's share in a shim that serves already. */
+  async #joinBinary(
+    ctx: Context,
+    bundle: Bundle,
+    { runtime, bootstrap }: { readonly runtime: string; readonly bootstrap: BootstrapResult },
+  ): Promise<ShimRecord> {
+    const command = await this.findCommand(runtime);
+    await using undo = new AsyncDisposableStack();
+    await writeBundleFile(bundle, "shim-binary-path", command.path, 0o600);
+    await writeBootstrap(bundle, bootstrap);
+    undo.use(await this.readLog(bundle));
+    return this.attachBinary(ctx, bundle, {
+      bootstrap,
+      command,
+      phase: "creating",
+      resources: undo.move(),
+      isJoined: true,
+    });
+  }
+
   async #startSupervised(ctx: Context, bundle: Bundle, request: StartRequest): Promise<ShimRecord> {
     const { id, namespace } = bundle;
-    const group = groupFor({ ...request, id, namespace }, this.options.groups);
+    const sandboxId = request.sandbox?.id ?? "";
+    const group = groupFor({ ...request, id, namespace, sandboxId }, this.options.groups);
     await writeBundleFile(bundle, "shim-binary-path", this.options.supervisorBinary, 0o600);
     const record = await this.attachSupervised(ctx, bundle, group, { phase: "creating" });
     try {

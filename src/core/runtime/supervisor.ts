@@ -326,6 +326,8 @@ export class Supervisor {
 /** One bundle's share of a supervisor. */
 export class SupervisorLink implements ShimLink {
   readonly bootstrap: BootstrapResult;
+  /** As runc's shim upstream, it knows tasks alone. */
+  readonly services = undefined;
   readonly rollsBack = true;
   readonly #supervisor: Supervisor;
   readonly #id: string;

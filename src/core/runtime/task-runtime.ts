@@ -27,8 +27,8 @@ export class ShimTaskRuntime implements TaskRuntime {
     const shimOptions = hasValue(options.taskOptions)
       ? options.taskOptions
       : options.runtimeOptions;
-    const { runtime, sandboxId, spec } = options;
-    const request = { runtime, sandboxId, spec, options: shimOptions };
+    const { runtime, sandbox, spec } = options;
+    const request = { runtime, sandbox, spec, options: shimOptions };
     const record = await this.#startShim(ctx, bundle, request);
     undo.defer(() => this.#endFailed(ctx, record));
     failpoints.hit("task.shim-recorded");

@@ -4,7 +4,7 @@ import * as v from "valibot";
 import { bundleUnmount } from "#core/runtime/bundle-mounts.ts";
 import { DescriptorKeeper } from "#core/runtime/descriptor-keeper.ts";
 import { dialShim } from "#core/runtime/shim-connection.ts";
-import { loadShims } from "#core/runtime/shim-loader.ts";
+import { loadShims, taskPlace } from "#core/runtime/shim-loader.ts";
 import type { LogSink } from "#core/runtime/shim-log.ts";
 import { defaultShimTimeouts, ShimManager, type ShimTimeouts } from "#core/runtime/shim-manager.ts";
 import { SpawnedPrograms } from "#core/runtime/spawned-programs.ts";
@@ -97,6 +97,7 @@ export function shimManager(host: RuntimeHost) {
         },
         publisher: needs.events,
         containers: needs.metadata.containers,
+        sandboxes: needs.metadata.sandboxes,
         dial: dialShim,
         keep: (within, path) => DescriptorKeeper.connect(within, host.sys, path),
         unmount: bundleUnmount(host.sys),
@@ -126,7 +127,7 @@ export const taskRuntime = definePlugin({
     const { roots } = needs.shims.options;
     // The state's parents let a remapped root through to its bundle.
     for (const dir of [roots.root, roots.state]) await mkdir(dir, { recursive: true, mode: 0o711 });
-    await loadShims(ctx, needs.shims);
+    await loadShims(ctx, needs.shims, taskPlace(needs.shims));
     return new ShimTaskRuntime(needs.shims);
   },
 });

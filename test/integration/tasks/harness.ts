@@ -10,11 +10,12 @@ import { TaskExitSchema } from "#api/events/task_pb.ts";
 import type { Container } from "#core/containers/containers.ts";
 import { eventField } from "#core/events/convert.ts";
 import type { Publisher } from "#core/events/events.ts";
+import { Deprecations } from "#core/introspection/deprecations.ts";
 import { bundleUnmount } from "#core/runtime/bundle-mounts.ts";
 import { DescriptorKeeper } from "#core/runtime/descriptor-keeper.ts";
 import type { LaunchedProgram, ProgramRunner } from "#core/runtime/program.ts";
 import { dialShim } from "#core/runtime/shim-connection.ts";
-import { loadShims } from "#core/runtime/shim-loader.ts";
+import { loadShims, taskPlace } from "#core/runtime/shim-loader.ts";
 import { defaultShimTimeouts, ShimManager } from "#core/runtime/shim-manager.ts";
 import { SpawnedPrograms } from "#core/runtime/spawned-programs.ts";
 import type { GroupSettings } from "#core/runtime/supervisor-group.ts";
@@ -147,6 +148,11 @@ class InProcessDaemon implements TaskDaemon {
         groups: { grouping: "namespace", hasSchedCore: false, oomScore: 0 },
         publisher,
         containers: { get: async (_ctx, id) => this.#container(id) },
+        sandboxes: {
+          get: async (_ctx, id) => {
+            throw notFound(`sandbox "${id}"`);
+          },
+        },
         dial: dialShim,
         keep: (within, path) => DescriptorKeeper.connect(within, linux, path),
         unmount: bundleUnmount(linux),
@@ -156,12 +162,14 @@ class InProcessDaemon implements TaskDaemon {
         ...this.#options,
       }),
     );
-    await loadShims(lifetime, manager);
+    await loadShims(lifetime, manager, taskPlace(manager));
     const local = new LocalTasks({
       containers: manager.options.containers,
       runtime: new ShimTaskRuntime(manager),
     });
-    const server = resources.use(new TtrpcServer({ services: [tasksService(local)] }));
+    const server = resources.use(
+      new TtrpcServer({ services: [tasksService(local, new Deprecations())] }),
+    );
     const path = join(this.#dir, "tasks.sock");
     await server.listen(path, { mode: 0o600 });
     const transport = resources.use(await TtrpcTransport.connect(this.ctx, path));

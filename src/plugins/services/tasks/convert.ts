@@ -5,6 +5,7 @@ import type {
 } from "#api/services/tasks/v1/tasks_pb.ts";
 import { OptionsSchema } from "#api/types/runc/options/oci_pb.ts";
 import { type ProcessSchema, Status } from "#api/types/task/task_pb.ts";
+import type { Deprecations } from "#core/introspection/deprecations.ts";
 import type { ProcessExit, ProcessState, TaskIo, TaskStatus } from "#core/runtime/runtime.ts";
 import type { Any } from "#pkg/any.ts";
 import { invalidArgument, messageOf } from "#pkg/errors.ts";
@@ -68,18 +69,40 @@ export function anyOf(any: Any | undefined): Any | undefined {
   return any && { typeUrl: any.typeUrl, value: any.value };
 }
 
+interface TaskApi {
+  readonly taskApiAddress: string;
+  readonly taskApiVersion: number;
+}
+
+/** Where to find the tasks of a sandbox: as the request says, else as runc's options did before it could. */
+export function taskApiOf(
+  request: TaskApi,
+  options: TaskApi,
+  deprecations: Pick<Deprecations, "emit">,
+): { readonly address: string; readonly version: number } {
+  const isOldAddress = request.taskApiAddress === "" && options.taskApiAddress !== "";
+  const isOldVersion = request.taskApiVersion === 0 && options.taskApiVersion !== 0;
+  if (isOldAddress) deprecations.emit("io.containerd.deprecation/runc-options-task-api-address");
+  if (isOldVersion) deprecations.emit("io.containerd.deprecation/runc-options-task-api-version");
+  return {
+    address: (isOldAddress ? options : request).taskApiAddress,
+    version: (isOldVersion ? options : request).taskApiVersion,
+  };
+}
+
 /**
  * What runc's options of a create call ask for beyond the shim's part. Options of other runtimes
  * ask for nothing.
  *
  * Throws `invalid-argument` when they do not decode.
  */
-export function requestOfOptions(options: Any | undefined): {
-  readonly criuImagePath: string;
-  readonly taskApiAddress: string;
-} {
+export function requestOfOptions(
+  options: Any | undefined,
+): TaskApi & { readonly criuImagePath: string } {
   const name = options?.typeUrl.slice(options.typeUrl.lastIndexOf("/") + 1);
-  if (!options || name !== OptionsSchema.typeName) return { criuImagePath: "", taskApiAddress: "" };
+  if (!options || name !== OptionsSchema.typeName) {
+    return { criuImagePath: "", taskApiAddress: "", taskApiVersion: 0 };
+  }
   try {
     return fromBinary(OptionsSchema, options.value);
   } catch (cause) {

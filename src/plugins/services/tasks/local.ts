@@ -1,11 +1,12 @@
 import type { Container, ContainerStore } from "#core/containers/containers.ts";
 import type { Mount } from "#core/mount/mount.ts";
-import type {
-  ProcessExit,
-  ProcessState,
-  Task,
-  TaskIo,
-  TaskRuntime,
+import {
+  type ProcessExit,
+  type ProcessState,
+  sandboxRef,
+  type Task,
+  type TaskIo,
+  type TaskRuntime,
 } from "#core/runtime/runtime.ts";
 import type { Any } from "#pkg/any.ts";
 import type { Context } from "#pkg/context.ts";
@@ -19,6 +20,8 @@ export interface NewTask {
   readonly options: Any | undefined;
   /** Instead of the container's runtime; empty for that one. */
   readonly runtimePath: string;
+  /** Where the tasks of the container's sandbox are served; see `SandboxRef`. */
+  readonly taskApi?: { readonly address: string; readonly version: number };
 }
 
 export interface TaskMetric {
@@ -55,7 +58,7 @@ export class LocalTasks {
       runtime: request.runtimePath === "" ? container.runtime.name : request.runtimePath,
       runtimeOptions: container.runtime.options,
       taskOptions: request.options,
-      sandboxId: container.sandbox,
+      sandbox: sandboxRef(container.sandbox, request.taskApi),
     });
     try {
       return await task.pid(ctx);
@@ -128,14 +131,8 @@ export class LocalTasks {
 }
 
 /** Throws `not-implemented` for what a task may be asked for and this daemon cannot do yet. */
-export function assertSupported(request: {
-  readonly checkpoint: boolean;
-  readonly taskApiAddress: string;
-}): void {
+export function assertSupported(request: { readonly checkpoint: boolean }): void {
   if (request.checkpoint) throw notImplemented("restore from a checkpoint");
-  if (request.taskApiAddress !== "") {
-    throw notImplemented(`task api address ${JSON.stringify(request.taskApiAddress)}`);
-  }
 }
 
 async function stateOf(ctx: Context, task: Task, execId: string): Promise<ProcessState> {

@@ -2,7 +2,13 @@ import * as v from "valibot";
 import { pluginConfig } from "#pkg/plugin/config.ts";
 import { definePlugin } from "#pkg/plugin/plugin.ts";
 import { byId, one } from "#pkg/plugin/requirement.ts";
-import { GrpcPlugin, MetadataPlugin, RuntimePlugin, ServicePlugin } from "#plugins/types.ts";
+import {
+  GrpcPlugin,
+  MetadataPlugin,
+  RuntimePlugin,
+  ServicePlugin,
+  WarningPlugin,
+} from "#plugins/types.ts";
 import { defaultStateTimeoutMs, LocalTasks } from "./local.ts";
 import { tasksService as serviceOf } from "./service.ts";
 
@@ -11,7 +17,11 @@ const stateTimeout = "io.containerd.timeout.task.state";
 export const tasksService = definePlugin({
   type: ServicePlugin,
   id: "tasks-service",
-  requires: { metadata: one(MetadataPlugin), runtime: byId(RuntimePlugin, "task") },
+  requires: {
+    metadata: one(MetadataPlugin),
+    runtime: byId(RuntimePlugin, "task"),
+    deprecations: byId(WarningPlugin, "deprecations"),
+  },
   config: pluginConfig(v.object({ blockio_config_file: v.string(), rdt_config_file: v.string() }), {
     blockio_config_file: "",
     rdt_config_file: "",
@@ -24,7 +34,8 @@ export const tasksService = definePlugin({
     }
     const { containers } = needs.metadata;
     const stateTimeoutMs = timeoutMs(stateTimeout);
-    return serviceOf(new LocalTasks({ containers, runtime: needs.runtime, stateTimeoutMs }));
+    const { runtime, deprecations } = needs;
+    return serviceOf(new LocalTasks({ containers, runtime, stateTimeoutMs }), deprecations);
   },
 });
 

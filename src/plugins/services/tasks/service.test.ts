@@ -5,6 +5,7 @@ import { type MessageInitShape, type MessageShape } from "@bufbuild/protobuf";
 import { type CreateTaskRequestSchema, Tasks } from "#api/services/tasks/v1/tasks_pb.ts";
 import { OptionsSchema } from "#api/types/runc/options/oci_pb.ts";
 import type { Container } from "#core/containers/containers.ts";
+import { Deprecations } from "#core/introspection/deprecations.ts";
 import type { CreateTaskOptions, ProcessState, Task, TaskRuntime } from "#core/runtime/runtime.ts";
 import { Context } from "#pkg/context.ts";
 import { CodedError, codeOf, notFound } from "#pkg/errors.ts";
@@ -74,7 +75,7 @@ function setUp(): {
     runtime,
     stateTimeoutMs: 20,
   });
-  const { handlers } = tasksService(local);
+  const { handlers } = tasksService(local, new Deprecations());
   return { handlers: handlers as Required<Handlers<typeof Tasks>>, runtime, containers };
 }
 
@@ -106,9 +107,7 @@ test("Create says what it cannot do yet", async () => {
   const { handlers } = setUp();
   const unsupported = [
     { checkpoint: { mediaType: "x" } },
-    { taskApiAddress: "ttrpc+unix:///x" },
     { options: runcOptions({ criuImagePath: "/images" }) },
-    { options: runcOptions({ taskApiAddress: "ttrpc+unix:///x" }) },
   ];
   for (const more of unsupported) {
     await assert.rejects(

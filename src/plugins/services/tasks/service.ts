@@ -1,4 +1,5 @@
 import { Tasks } from "#api/services/tasks/v1/tasks_pb.ts";
+import type { Deprecations } from "#core/introspection/deprecations.ts";
 import { invalidArgument } from "#pkg/errors.ts";
 import { type Handlers, type Service, serve } from "#pkg/rpc/service.ts";
 import {
@@ -8,6 +9,7 @@ import {
   metricsMessage,
   processMessage,
   requestOfOptions,
+  taskApiOf,
   timeMessage,
 } from "./convert.ts";
 import { assertSupported, type LocalTasks } from "./local.ts";
@@ -15,17 +17,20 @@ import { assertSupported, type LocalTasks } from "./local.ts";
 type TaskHandlers = Handlers<typeof Tasks>;
 
 /** containerd.services.tasks.v1.Tasks; Checkpoint is not there yet. */
-export function tasksService(tasks: LocalTasks): Service {
-  return serve(Tasks, { ...lifecycle(tasks), ...processes(tasks), ...observation(tasks) });
+export function tasksService(tasks: LocalTasks, deprecations: Pick<Deprecations, "emit">): Service {
+  return serve(Tasks, {
+    ...lifecycle(tasks, deprecations),
+    ...processes(tasks),
+    ...observation(tasks),
+  });
 }
 
-function lifecycle(tasks: LocalTasks): TaskHandlers {
+function lifecycle(tasks: LocalTasks, deprecations: Pick<Deprecations, "emit">): TaskHandlers {
   return {
     async create(ctx, request) {
       const asked = requestOfOptions(request.options);
       assertSupported({
         checkpoint: request.checkpoint !== undefined || asked.criuImagePath !== "",
-        taskApiAddress: request.taskApiAddress || asked.taskApiAddress,
       });
       const pid = await tasks.create(ctx, request.containerId, {
         rootfs: request.rootfs.map(({ type, source, target, options }) => ({
@@ -37,6 +42,7 @@ function lifecycle(tasks: LocalTasks): TaskHandlers {
         io: ioOf(request),
         options: anyOf(request.options),
         runtimePath: request.runtimePath,
+        taskApi: taskApiOf(request, asked, deprecations),
       });
       return { containerId: request.containerId, pid };
     },

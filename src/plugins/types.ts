@@ -10,6 +10,7 @@ import type { CallMetrics } from "#core/metrics/call-metrics.ts";
 import type { MetricSource } from "#core/metrics/metrics.ts";
 import type { TaskRuntime } from "#core/runtime/runtime.ts";
 import type { ShimManager } from "#core/runtime/shim-manager.ts";
+import type { SandboxController, SandboxStore } from "#core/sandbox/sandbox.ts";
 import type { Snapshotter } from "#core/snapshots/snapshots.ts";
 import type { StreamManager } from "#core/streaming/streaming.ts";
 import type { Transferrer } from "#core/transfer/transfer.ts";
@@ -31,6 +32,13 @@ export const GcPlugin: PluginType<Collector> = pluginType("io.containerd.gc.v1")
 /** Shims by bundle; tasks and sandboxes stand on it. */
 export const ShimPlugin: PluginType<ShimManager> = pluginType("io.containerd.shim.v1");
 export const RuntimePlugin: PluginType<TaskRuntime> = pluginType("io.containerd.runtime.v2");
+export const SandboxStorePlugin: PluginType<SandboxStore> = pluginType(
+  "io.containerd.sandbox.store.v1",
+);
+/** Runs sandboxes; requests name one by its id (`shim`). */
+export const SandboxControllerPlugin: PluginType<SandboxController> = pluginType(
+  "io.containerd.sandbox.controller.v1",
+);
 /** Handlers over the stores, usable in the same process without a socket. */
 export const ServicePlugin: PluginType<Service> = pluginType("io.containerd.service.v1");
 /** What the gRPC servers serve. */

@@ -25,8 +25,13 @@ interface NewerPrograms {
   readonly sid: "ctr" | "containerd" | "containerd-shim-runc-v2";
 }
 
-/** A program of those packages. Throws with the command that mends it where setup has not run. */
+/**
+ * A program of those packages; `CONTAINERD_TEST_GO` names a folder with a newer Go containerd to use
+ * instead of theirs. Throws with the command that mends it where setup has not run.
+ */
 export function debianProgram(name: Program): string {
+  const newer = process.env["CONTAINERD_TEST_GO"];
+  if (newer !== undefined && (name === "ctr" || name === "containerd")) return join(newer, name);
   const found = [join(unpacked, "usr/bin", name), join(unpacked, "bin", name)].find(existsSync);
   if (found === undefined) throw new Error(`${name} is not set up: npm run setup`);
   return found;

@@ -13,6 +13,7 @@ import { daemonMetrics, grpcPrometheus } from "#plugins/metrics/plugin.ts";
 import { cgroupMonitor } from "#plugins/monitor/cgroups/plugin.ts";
 import { restartMonitor } from "#plugins/monitor/restart/plugin.ts";
 import { grpcServer, metricsServer, ttrpcServer } from "#plugins/server/plugin.ts";
+import { localSandboxStore, shimSandboxController } from "#plugins/sandbox/plugin.ts";
 import { containersGrpc, containersService } from "#plugins/services/containers/plugin.ts";
 import { contentGrpc, contentService } from "#plugins/services/content/plugin.ts";
 import { diffGrpc, diffService } from "#plugins/services/diff/plugin.ts";
@@ -22,6 +23,7 @@ import { imagesGrpc, imagesService } from "#plugins/services/images/plugin.ts";
 import { introspectionGrpc, introspectionService } from "#plugins/services/introspection/plugin.ts";
 import { leasesGrpc } from "#plugins/services/leases/plugin.ts";
 import { namespacesGrpc, namespacesService } from "#plugins/services/namespaces/plugin.ts";
+import { sandboxControllersGrpc, sandboxesGrpc } from "#plugins/services/sandbox/plugin.ts";
 import { snapshotsGrpc, snapshotsService } from "#plugins/services/snapshots/plugin.ts";
 import { streamingGrpc } from "#plugins/services/streaming/plugin.ts";
 import { tasksGrpc, tasksService } from "#plugins/services/tasks/plugin.ts";
@@ -70,6 +72,8 @@ export function builtins(
     namespacesService,
     snapshotsService,
     shimManager(host),
+    localSandboxStore,
+    shimSandboxController,
     taskRuntime,
     tasksService,
     restartMonitor,
@@ -81,6 +85,8 @@ export function builtins(
     imagesGrpc,
     leasesGrpc,
     namespacesGrpc,
+    sandboxControllersGrpc,
+    sandboxesGrpc,
     snapshotsGrpc,
     streamingGrpc,
     transferGrpc,

@@ -40,6 +40,7 @@ test("proxyPlugins() starts an entry of each type under its name, nobody listeni
     b: entry("content"),
     c: entry("diff"),
     d: entry("io.containerd.snapshotter.v1", { address: "unix:///none" }),
+    e: entry("sandbox"),
   });
   assert.deepEqual(
     rows.map(({ uri, state }) => [uri, state]),
@@ -48,6 +49,7 @@ test("proxyPlugins() starts an entry of each type under its name, nobody listeni
       ["io.containerd.content.v1.b", "started"],
       ["io.containerd.differ.v1.c", "started"],
       ["io.containerd.snapshotter.v1.d", "started"],
+      ["io.containerd.sandbox.controller.v1.e", "started"],
     ],
   );
   const [a, b] = rows;
@@ -62,9 +64,8 @@ test("proxyPlugins() starts an entry of each type under its name, nobody listeni
 });
 
 test("proxyPlugins() warns of types it has no proxy for, and leaves them out", async () => {
-  const { rows, log } = await start({ s: entry("sandbox"), x: entry("snapshots") });
+  const { rows, log } = await start({ x: entry("snapshots") });
   assert.deepEqual(rows, []);
-  assert.match(log, /not supported yet.*plugin=s type=sandbox/);
   assert.match(log, /unknown proxy plugin type.*plugin=x type=snapshots/);
 });
 

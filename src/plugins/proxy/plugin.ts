@@ -1,5 +1,6 @@
 import { ProxyContentStore } from "#core/content/proxy.ts";
 import { GrpcDiffer } from "#core/diff/proxy.ts";
+import { GrpcSandboxController } from "#core/sandbox/controller-proxy.ts";
 import { GrpcSnapshotter } from "#core/snapshots/proxy.ts";
 import { invalidArgument, messageOf } from "#pkg/errors.ts";
 import type { Logger } from "#pkg/log.ts";
@@ -14,11 +15,16 @@ import {
 import { GrpcTransport } from "#pkg/rpc/grpc/transport.ts";
 import type { Transport } from "#pkg/rpc/service.ts";
 import { hostPlatform } from "#plugins/snapshotter/host-platform.ts";
-import { ContentPlugin, DiffPlugin, SnapshotPlugin } from "#plugins/types.ts";
+import {
+  ContentPlugin,
+  DiffPlugin,
+  SandboxControllerPlugin,
+  SnapshotPlugin,
+} from "#plugins/types.ts";
 
 /** A plugin that another process is: an entry of `proxy_plugins`. */
 export interface ProxyPluginOptions {
-  /** `snapshot`, `content` or `diff`, or the whole name of the plugin type. */
+  /** `snapshot`, `content`, `diff` or `sandbox`, or the whole name of the plugin type. */
   readonly type: string;
   /** A unix socket's path, with or without `unix://`. */
   readonly address: string;
@@ -54,12 +60,10 @@ export function proxyPlugins(
       case DiffPlugin.name:
         return [proxyPlugin(DiffPlugin, name, options, (t) => new GrpcDiffer(t))];
       case "sandbox":
-      case "io.containerd.sandbox.controller.v1":
-        logger.warn("proxy plugins of this type are not supported yet", {
-          plugin: name,
-          type: options.type,
-        });
-        return [];
+      case SandboxControllerPlugin.name: {
+        const make = (transport: Transport) => new GrpcSandboxController(transport, name);
+        return [proxyPlugin(SandboxControllerPlugin, name, options, make)];
+      }
       default:
         logger.warn("unknown proxy plugin type", { plugin: name, type: options.type });
         return [];

@@ -178,9 +178,14 @@ export class ShimSandboxController implements SandboxController {
     return service;
   }
 
-  async #startShim(ctx: Context, bundle: Bundle, { runtime }: SandboxInput): Promise<ShimRecord> {
+  async #startShim(
+    ctx: Context,
+    bundle: Bundle,
+    { runtime, spec }: SandboxInput,
+  ): Promise<ShimRecord> {
     const { name, options } = runtime;
-    const started = this.#manager.start(ctx, bundle, { runtime: name, options });
+    const request = { runtime: name, options, spec, sandbox: undefined };
+    const started = this.#manager.start(ctx, bundle, request);
     return worded(`failed to start new shim for sandbox ${bundle.id}`, started);
   }
 

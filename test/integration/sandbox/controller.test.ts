@@ -52,6 +52,7 @@ class ShimsHere implements ProgramRunner {
     this.calls.push(`${action} ${id}`);
     const said = (stdout: string | Uint8Array): ProgramResult => ({
       failure: "",
+      exitCode: 0,
       stdout: Buffer.from(stdout),
       stderr: new Uint8Array(),
     });
@@ -123,6 +124,7 @@ async function bench(t: TestContext): Promise<Bench> {
       },
       search: { daemonDir: dir, path: "" },
       supervisorBinary: "/no/supervisor",
+      groups: { grouping: "namespace", hasSchedCore: false, oomScore: 0 },
       publisher: events,
       containers: {
         get: async (_ctx, id) => {

@@ -192,7 +192,7 @@ type RunController = (
   what: string,
   body: (
     under: ControllerUnderTest & {
-      sandbox(id: string, more?: Partial<SandboxInput>): SandboxInput;
+      readonly sandbox: (id: string, more?: Partial<SandboxInput>) => SandboxInput;
     },
   ) => Promise<void>,
 ) => void;

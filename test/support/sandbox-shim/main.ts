@@ -1,4 +1,4 @@
-// A third-party shim as a program: `-namespace NS -id ID [-bundle PATH] serve|delete`, or `-info`; `install.ts` has start.
+// A third-party shim as a program: `-namespace NS -id ID [-bundle PATH] serve|delete`, or `-info`; see `install.ts`.
 import { closeSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";

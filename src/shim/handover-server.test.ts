@@ -7,7 +7,7 @@ import { DescriptorKeeper } from "#core/runtime/descriptor-keeper.ts";
 import { type EndRole, hello, parseMessage } from "#core/runtime/handover.ts";
 import { Context } from "#pkg/context.ts";
 import { SOCK } from "#pkg/sys/constants.ts";
-import { isSyscallError } from "#pkg/sys/errno.ts";
+import { isSyscallError, SyscallError } from "#pkg/sys/errno.ts";
 import { FdConnection } from "#pkg/sys/fd-passing.ts";
 import { linux } from "#pkg/sys/linux.ts";
 import { HandoverServer, type HandedOver } from "./handover-server.ts";
@@ -151,6 +151,30 @@ suite("hand-over", () => {
     });
     linux.close(ours);
     processes[0]?.drop("stdout");
+  });
+
+  test("a daemon without room for a descriptor does without, and still releases others", async () => {
+    const [full, other] = [new Process("c1", ["stdin"]), new Process("c2", ["stdin"])];
+    let isFull = false;
+    const sys = {
+      ...linux,
+      // As the kernel's message is taken when the process may open no more.
+      recvmsg: (...args: Parameters<typeof linux.recvmsg>) => {
+        const message = linux.recvmsg(...args);
+        if (!isFull || message.fds.length === 0) return message;
+        for (const fd of message.fds) linux.close(fd);
+        throw new SyscallError("EMSGSIZE", "recvmsg");
+      },
+    };
+    server.changed(other);
+    using keeper = await DescriptorKeeper.connect(ctx, sys, path);
+    assert.equal(await keeper.complete, true);
+    isFull = true;
+    server.changed(full);
+    other.drop("stdin");
+    server.changed(other);
+    await eventually("none is held", () => heldBy(keeper).length === 0);
+    full.drop("stdin");
   });
 
   test("who does not say hello is refused, and the next one is served", async () => {

@@ -1,5 +1,10 @@
-import { type EndRole, firstInherited, parseManifest } from "#core/runtime/handover.ts";
-import type { ProcessName } from "#core/runtime/handover.ts";
+import {
+  type EndRole,
+  firstInherited,
+  keyOf,
+  parseManifest,
+  type ProcessName,
+} from "#core/runtime/handover.ts";
 import type { Syscalls } from "#pkg/sys/syscall.ts";
 
 /** Those of one process. Whoever takes one owns it; disposing closes the others. */
@@ -61,8 +66,4 @@ export class Inheritance implements Disposable {
     for (const ends of this.#processes.values()) ends[Symbol.dispose]();
     this.#processes.clear();
   }
-}
-
-function keyOf({ containerId, execId }: ProcessName): string {
-  return `${containerId}/${execId}`;
 }

@@ -2,6 +2,7 @@ import {
   type EndRole,
   hello,
   type HandoverMessage,
+  keyOf,
   messageBytesMax,
   parseMessage,
   type ProcessEnds,
@@ -169,8 +170,4 @@ export class DescriptorKeeper implements Disposable {
     }
     if (process.ends.size === 0) this.#processes.delete(keyOf(name));
   }
-}
-
-function keyOf({ containerId, execId }: ProcessName): string {
-  return `${containerId}/${execId}`;
 }

@@ -52,6 +52,11 @@ export interface ProcessName {
   readonly execId: string;
 }
 
+/** A name as the key of a map. */
+export function keyOf({ containerId, execId }: ProcessName): string {
+  return `${containerId}/${execId}`;
+}
+
 export interface ProcessEnds extends ProcessName {
   readonly roles: readonly EndRole[];
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { type Daemon, startDaemon } from "#test/support/daemon.ts";
+import { type Daemon, type DaemonKind, startDaemon } from "#test/support/daemon.ts";
 import { debianProgram } from "#test/support/debian.ts";
 import { busyboxImage, ociArchive } from "#test/support/images.ts";
 import { descendantsOf, until } from "#test/support/processes.ts";
@@ -43,8 +43,8 @@ async function stateOf(daemon: Daemon, id: string): Promise<string | undefined> 
   return rows.find(([name]) => name === id)?.[2];
 }
 
-async function startWithContainer(room: Room): Promise<Daemon> {
-  const daemon = await startDaemon(room);
+async function startWithContainer(room: Room, kind?: DaemonKind): Promise<Daemon> {
+  const daemon = await startDaemon(room, kind && { kind });
   await daemon.ctrOk(["i", "import", "-"], { stdin: ociArchive(busyboxImage(), image) });
   room.resources.defer(async () => {
     await daemon.ctr(["t", "rm", "-f", "c1"]);
@@ -86,6 +86,39 @@ for (const [how, end] of [
     },
   );
 }
+
+roomTest("a client that is attached notices nothing of its supervisor's death", async (room) => {
+  // Go's shims have no successor.
+  const daemon = await startWithContainer(room, "ours");
+  const attached = follow(room, daemon, ["t", "attach", "c1"]);
+  await until("it counts", () => lastLine(attached.output) > 1);
+  const supervisors = async (): Promise<number[]> => {
+    const processes = await descendantsOf(process.pid);
+    return processes.filter(({ command }) => command.endsWith(" supervise")).map(({ pid }) => pid);
+  };
+  const [first = 0, ...others] = await supervisors();
+  assert.deepEqual(others, []);
+  process.kill(first, "SIGKILL");
+  await until("there is another", async () => {
+    const [second] = await supervisors();
+    return second !== undefined && second !== first;
+  });
+  const seen = lastLine(attached.output);
+  await until("output goes on", () => lastLine(attached.output) > seen + 5);
+  assert.equal(attached.code, undefined);
+  const exec = await daemon.ctr(["t", "exec", "--exec-id", "e1", "c1", "sh", "-c", "exit 6"]);
+  assert.deepEqual(exec, { code: 6, stdout: "", stderr: "" });
+  await daemon.ctrOk(["t", "kill", "c1"]);
+  await until("attach ends with the container's exit code", () => attached.code !== undefined);
+  assert.equal(attached.code, 9, attached.output);
+  const lines = attached.output.split("\n").filter((line) => /^line \d+$/.test(line));
+  const [start = ""] = lines;
+  const from = Number(start.slice("line ".length));
+  assert.deepEqual(
+    lines,
+    lines.map((_, i) => `line ${from + i}`),
+  );
+});
 
 roomTest("what ends while no daemon runs is found ended, with its exit code", async (room) => {
   const daemon = await startWithContainer(room);

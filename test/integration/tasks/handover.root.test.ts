@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { suite } from "node:test";
 import { linux } from "#pkg/sys/linux.ts";
 import { openFilesOf, processInfo, until } from "#test/support/processes.ts";
@@ -252,6 +254,34 @@ suite("a supervisor killed while its containers run", { concurrency: false }, ()
       await later.delete(ctx, { containerId: "c1" });
       assert.equal((await later.get(ctx, { containerId: "c2" })).process?.status, 2);
       assert.equal(await remove(daemon, "c2"), 137);
+    },
+    { needs: ["runc"] },
+  );
+
+  roomTest(
+    "a logging program goes on by itself, and its container too",
+    async (room) => {
+      const daemon = await startTaskDaemon(room);
+      const { ctx, tasks } = daemon;
+      const [log, logger] = [join(room.dir, "log"), join(room.dir, "logger")];
+      const body = `exec 5>&-; exec cat <&3 >>${log}`;
+      await writeFile(logger, `#!/bin/sh\nPATH=/bin:/usr/bin\n${body}\n`, { mode: 0o755 });
+      await writeFile(log, "");
+      await recordContainer(daemon, room, "c1", { args: ticking });
+      const stdout = `binary://${logger}`;
+      await tasks.create(ctx, { containerId: "c1", rootfs: rootfsMounts(room), stdout });
+      await tasks.start(ctx, { containerId: "c1" });
+      const lines = async (): Promise<string[]> => (await readFile(log, "utf8")).split("\n");
+      await until("it ticks", async () => (await lines()).length > 3);
+      await killSupervisor(daemon);
+      const seen = (await lines()).length;
+      await until("it ticks on", async () => (await lines()).length > seen + 3);
+      const complete = (await lines()).slice(0, -1);
+      assert.deepEqual(
+        complete,
+        complete.map((_, i) => `tick ${i + 1}`),
+      );
+      assert.equal(await remove(daemon, "c1"), 137);
     },
     { needs: ["runc"] },
   );

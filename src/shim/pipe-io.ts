@@ -133,11 +133,12 @@ export class PipeIo implements ProcessIo {
     const outputs: Output[] = [];
     const sinks = new Map<string, OutputEnd>();
     for (const role of ["stdout", "stderr"] as const) {
+      const path = paths[role];
+      if (path === "") continue;
       const fd = inherited?.take(role) ?? reopenEnd(sys, record, role);
       if (fd === undefined) continue;
       const source = new Socket({ fd, readable: true, writable: false });
       resources.defer(() => source.destroy());
-      const path = paths[role];
       const sink =
         sinks.get(path) ?? adoptStream(resumeSink(sys, path, role, inherited), resources);
       sinks.set(path, sink);

@@ -14,6 +14,8 @@ export interface RunOptions {
   readonly stdin?: string | Uint8Array;
   /** A command that has not ended by then is killed, and the promise rejects. */
   readonly timeoutMs?: number;
+  /** Kills the command when it aborts, and the promise rejects. */
+  readonly signal?: AbortSignal;
   /** Its output goes where this process's own goes, and is not returned. */
   readonly passOutput?: boolean;
 }
@@ -30,6 +32,7 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
     stdio: ["pipe", out, out],
     ...(options.env && { env: options.env }),
     ...(options.cwd !== undefined && { cwd: options.cwd }),
+    ...(options.signal && { signal: options.signal, killSignal: "SIGKILL" as const }),
   });
   const output = { stdout: "", stderr: "" };
   child.stdout?.setEncoding("utf8").on("data", (text: string) => (output.stdout += text));

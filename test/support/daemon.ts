@@ -19,6 +19,8 @@ export function daemonKind(): DaemonKind {
 
 export interface DaemonOptions {
   readonly kind?: DaemonKind;
+  /** Another Go daemon than that of Debian's own release; its shim is taken from beside it. */
+  readonly goProgram?: string;
   /** TOML that follows the private paths in the configuration file: tables only, no top-level keys. */
   readonly config?: string;
   readonly args?: readonly string[];
@@ -150,16 +152,17 @@ class DaemonProcess implements Daemon {
   }
 
   #command(): string[] {
-    const program =
-      this.kind === "go" ? debianProgram("containerd") : join(project, "bin/containerd");
+    const program = this.kind === "go" ? this.#goProgram() : join(project, "bin/containerd");
     return [program, "--config", this.configFile, ...(this.#options.args ?? [])];
   }
 
   #path(): string {
     // Go's daemon finds its shim on PATH.
-    return this.kind === "go"
-      ? `${dirname(debianProgram("containerd"))}:${systemPath}`
-      : systemPath;
+    return this.kind === "go" ? `${dirname(this.#goProgram())}:${systemPath}` : systemPath;
+  }
+
+  #goProgram(): string {
+    return this.#options.goProgram ?? debianProgram("containerd");
   }
 
   async log(): Promise<string> {

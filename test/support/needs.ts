@@ -12,6 +12,7 @@ export type Need =
   | "overlayfs"
   | "iptables"
   | "go"
+  | "loop"
   | "trixie"
   | "sid";
 
@@ -30,6 +31,8 @@ const checks: Readonly<Record<Need, () => string | undefined>> = {
   crun: () => onPath("crun") ?? runtimeRefusal("crun"),
   iptables: () => onPath("iptables"),
   go: () => onPath("go"),
+  loop: () =>
+    onPath("mkfs.ext4") ?? (existsSync("/dev/loop-control") ? undefined : "needs loop devices"),
   trixie: () => (hasNewer("trixie") ? undefined : "needs Debian trixie's containerd"),
   sid: () => (hasNewer("sid") ? undefined : "needs Debian sid's containerd"),
   cni: () =>

@@ -3,7 +3,7 @@ import type { Context } from "#pkg/context.ts";
 export interface CollectionStats {
   /** Wall time the collection took, removal of backends included. */
   readonly elapsedMs: number;
-  /** The part of it during which nothing could be written. */
+  /** The part of it during which nothing could be written: the event loop was kept, a slice at a time. */
   readonly pausedMs: number;
 }
 

@@ -11,11 +11,15 @@ import { type Adaptor, field, labelField } from "#pkg/filters/filter.ts";
 import { parseFilters } from "#pkg/filters/parse.ts";
 import { assertIdentifier } from "#pkg/identifier.ts";
 import { assertLabels, withoutEmpty } from "#pkg/label.ts";
-import { bigint } from "#pkg/sqlite/row.ts";
+import { bigint, type Row, stringMap, text } from "#pkg/sqlite/row.ts";
 import { nowNanos } from "#pkg/time.ts";
 
 const selectContainer = `SELECT n.key, c.* FROM nodes n JOIN containers c ON c.node = n.id
   WHERE n.ns = ? AND n.kind = 'container'`;
+
+/** What filters look at, and not the specifications, which are most of a record. */
+const selectFilterable = `SELECT n.key, c.image, c.runtime, c.labels
+  FROM nodes n JOIN containers c ON c.node = n.id WHERE n.ns = ? AND n.kind = 'container'`;
 
 const mutableFields = ["labels", "spec", "extensions", "image", "snapshotkey"];
 
@@ -36,10 +40,16 @@ export class NamespacedContainerStore implements ContainerStore {
   async list(ctx: Context, filters?: readonly string[]): Promise<readonly Container[]> {
     const ns = requireNamespace(ctx);
     const matches = parseFilters(filters);
-    const containers = await this.#state.view((tx) =>
-      tx.sql.all(`${selectContainer} ORDER BY n.key`, ns).map(decodeContainer),
-    );
-    return containers.filter((container) => matches(containerField(container)));
+    return this.#state.view((tx) => {
+      if ((filters ?? []).length === 0) {
+        return tx.sql.all(`${selectContainer} ORDER BY n.key`, ns).map(decodeContainer);
+      }
+      return tx.sql
+        .all(`${selectFilterable} ORDER BY n.key`, ns)
+        .filter((row) => matches(containerField(decodeFilterable(row))))
+        .map((row) => findContainer(tx, ns, text(row, "key"))?.container)
+        .filter((container) => container !== undefined);
+    });
   }
 
   async create(ctx: Context, given: ContainerInput): Promise<Container> {
@@ -167,8 +177,21 @@ function findContainer(
   return row && { node: bigint(row, "node"), container: decodeContainer(row) };
 }
 
+type Filterable = Pick<Container, "id" | "image" | "labels"> & {
+  readonly runtime: Pick<Container["runtime"], "name">;
+};
+
+function decodeFilterable(row: Row): Filterable {
+  return {
+    id: text(row, "key"),
+    image: text(row, "image"),
+    runtime: { name: text(row, "runtime") },
+    labels: stringMap(row, "labels"),
+  };
+}
+
 /** What filters see of a container. */
-export function containerField(container: Container): Adaptor {
+export function containerField(container: Filterable): Adaptor {
   return (path) => {
     switch (path[0]) {
       case "id":

@@ -68,7 +68,7 @@ export class MetadataCollector implements Collector {
         const pausedAt = performance.now();
         const { touched } = watch;
         const all = collect(tx, { nowMs, marked, touched, released, resources });
-        pausedMs = performance.now() - pausedAt;
+        pausedMs = marked.heldMs + performance.now() - pausedAt;
         return all;
       });
       for (const node of released) this.#state.released.delete(node);

@@ -85,7 +85,7 @@ export class Transaction {
    */
   setLinks(ns: string, owner: NodeId, labels: Labels, fields: readonly NodeId[] = []): GcLinks {
     const links = gcLinks(labels);
-    this.clearLinks(owner);
+    this.#dropLinks(owner);
     this.touched.add(owner);
     for (const dst of fields) this.#ref(owner, dst, owner);
     for (const ref of links.refs) this.#ref(owner, this.#named(ns, ref), owner);
@@ -105,8 +105,13 @@ export class Transaction {
     return links;
   }
 
+  /** The object is gone: it keeps nothing, and perhaps nobody needs its node. */
   clearLinks(owner: NodeId): void {
     this.released.add(owner);
+    this.#dropLinks(owner);
+  }
+
+  #dropLinks(owner: NodeId): void {
     const refs = this.sql.all("DELETE FROM refs WHERE owner = ? RETURNING src, dst", owner);
     for (const row of refs) this.released.add(bigint(row, "src")).add(bigint(row, "dst"));
     const conditional = "DELETE FROM conditional_refs WHERE src = ? RETURNING dst";

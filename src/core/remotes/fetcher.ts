@@ -14,14 +14,14 @@ import type {
 import { pullScope, type Repository } from "#core/remotes/repository.ts";
 import { externalHost, isOriginOf } from "#core/remotes/external-host.ts";
 import { defaultTls } from "#core/remotes/tls-settings.ts";
-import type { Transports } from "#core/remotes/transports.ts";
+import type { ClientSource } from "#core/remotes/transports.ts";
 import { unexpectedStatus } from "#core/remotes/unexpected-status.ts";
 import type { Context } from "#pkg/context.ts";
 import type { Digest } from "#pkg/digest.ts";
 import { CodedError, invalidArgument, isNotFound, notFound } from "#pkg/errors.ts";
 
 export interface RegistryFetcherOptions extends Pick<BlobReaderOptions, "limit" | "parallel"> {
-  readonly transports: Transports;
+  readonly transports: ClientSource;
 }
 
 type Open = (ctx: Context, range: ByteRange) => Promise<BlobBody>;

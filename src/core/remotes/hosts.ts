@@ -13,7 +13,7 @@ import {
   type RegistryHosts,
 } from "#core/remotes/registry-host.ts";
 import { defaultTls, type TlsSettings } from "#core/remotes/tls-settings.ts";
-import type { Transports } from "#core/remotes/transports.ts";
+import type { ClientSource } from "#core/remotes/transports.ts";
 import type { Context } from "#pkg/context.ts";
 import { invalidArgument } from "#pkg/errors.ts";
 import { product } from "#pkg/version.ts";
@@ -61,7 +61,7 @@ const openedMax = 100;
  * The hosts of registries by files, read again by every call, or by upstream's defaults where there
  * are none: the registry itself over TLS; this machine also without.
  */
-export function configuredHosts(transports: Transports, options: HostsOptions): RegistryHosts {
+export function configuredHosts(transports: ClientSource, options: HostsOptions): RegistryHosts {
   const opened = new Map<string, Opened>();
   const credentials = options.credentials ?? noCredentials;
   const open = async (planned: PlannedHost): Promise<RegistryHost> => {
@@ -148,7 +148,7 @@ function defaultServer(
 
 /** Opens nothing yet: connections are made by the first request. */
 export async function openHost(
-  transports: Transports,
+  transports: ClientSource,
   credentials: CredentialSource,
   planned: PlannedHost,
 ): Promise<RegistryHost> {

@@ -33,6 +33,8 @@ export interface HttpResponse {
   readonly status: number;
   /** The values of a header joined by `, `; undefined where there is none. */
   header(name: string): string | undefined;
+  /** Of all its header fields, in lower case. */
+  headerNames(): readonly string[];
   /** One value per header line. */
   headerLines(name: string): readonly string[];
   /** Read once. Errors of the connection surface here as `unavailable`. */

@@ -14,13 +14,13 @@ import type {
 import { listRepositories, listTags, removeManifest } from "#core/remotes/browse.ts";
 import { Repository } from "#core/remotes/repository.ts";
 import { resolveReference } from "#core/remotes/resolve.ts";
-import type { Transports } from "#core/remotes/transports.ts";
+import type { ClientSource } from "#core/remotes/transports.ts";
 import type { Context } from "#pkg/context.ts";
 import { parseReference } from "#pkg/reference.ts";
 
 export interface RegistryResolverOptions extends HostsOptions {
   /** The process's connections; outlive the resolver. */
-  readonly transports: Transports;
+  readonly transports: ClientSource;
   /** Instead of the hosts that `roots`, `defaultScheme` and `defaultTls` describe. */
   readonly hosts?: RegistryHosts | undefined;
   /** Sent with every request to a registry. */

@@ -41,6 +41,15 @@ export interface ClientSettings {
   readonly dialTimeoutMs?: number | undefined;
 }
 
+/** Hands out the process's connections. */
+export interface ClientSource {
+  /**
+   * The same object for the same settings and contents of their files. Throws `failed-precondition`
+   * when a file cannot be read.
+   */
+  client(settings: ClientSettings): Promise<HttpClient>;
+}
+
 interface Entry extends Agents {
   readonly client: HttpClient;
 }
@@ -62,7 +71,7 @@ const bodyBufferBytes = 512 << 10;
  * Connections to registries, kept open and shared by whoever talks to the same host with the same
  * settings. One for a process; dispose ends them all.
  */
-export class Transports implements AsyncDisposable {
+export class Transports implements ClientSource, AsyncDisposable {
   readonly #proxyFor: ProxyFor;
   readonly #timeouts: TransportTimeouts;
   readonly #systemCaFile: string | undefined;
@@ -76,10 +85,6 @@ export class Transports implements AsyncDisposable {
     this.#systemCaFile = options.systemCaFile;
   }
 
-  /**
-   * The same object for the same settings and contents of their files. Throws `failed-precondition`
-   * when a file cannot be read.
-   */
   async client(settings: ClientSettings): Promise<HttpClient> {
     const tls = await loadTls(settings.tls, () => this.#authorities());
     const dialTimeoutMs = settings.dialTimeoutMs ?? this.#timeouts.dialMs;
@@ -200,6 +205,10 @@ class UndiciResponse implements HttpResponse {
   header(name: string): string | undefined {
     const lines = this.headerLines(name);
     return lines.length === 0 ? undefined : lines.join(", ");
+  }
+
+  headerNames(): readonly string[] {
+    return Object.keys(this.#response.headers);
   }
 
   headerLines(name: string): readonly string[] {

@@ -123,8 +123,10 @@ export class ShimTask implements Task {
     return this.#call(ctx, (tasks) => tasks.resizePty(ctx, this.#process(execId), size));
   }
 
-  closeStdin(ctx: Context, execId: string): Promise<void> {
-    return this.#call(ctx, (tasks) => tasks.closeStdin(ctx, this.#process(execId)));
+  async closeStdin(ctx: Context, execId: string): Promise<void> {
+    // Go's shims give no class to what they say of an exec that is none, but do when asked for it.
+    if (execId !== "") await this.state(ctx, execId);
+    await this.#call(ctx, (tasks) => tasks.closeStdin(ctx, this.#process(execId)));
   }
 
   update(

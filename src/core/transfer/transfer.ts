@@ -50,6 +50,8 @@ export interface RegistryObject {
   readonly defaultScheme: string;
   /** Undefined: the registry is asked anonymously. */
   readonly credentials: CredentialSource | undefined;
+  /** Told what is said to registries and what they answer, without bodies and secrets. */
+  readonly httpDump?: ((text: string) => void) | undefined;
 }
 
 /** Images by name, with how what is stored is chosen and named. */

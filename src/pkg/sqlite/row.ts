@@ -41,7 +41,10 @@ export function bytes(row: Row, column: string): Uint8Array {
 
 /** A JSON object of strings: labels, annotations. */
 export function stringMap(row: Row, column: string): Readonly<Record<string, string>> {
-  const value: unknown = JSON.parse(text(row, column));
+  const encoded = text(row, column);
+  // Most of what is listed has none.
+  if (encoded === "{}") return {};
+  const value: unknown = JSON.parse(encoded);
   if (!isStringMap(value)) throw corrupt(row, column, "an object of strings");
   return value;
 }

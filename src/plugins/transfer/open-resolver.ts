@@ -1,9 +1,10 @@
 import { isAbsolute } from "node:path";
 import { firstOf } from "#core/remotes/credentials.ts";
 import { DownloadLimit } from "#core/remotes/download-limit.ts";
+import { dumpingClients } from "#core/remotes/http-dump.ts";
 import type { Resolver } from "#core/remotes/remotes.ts";
 import { RegistryResolver, type RegistryResolverOptions } from "#core/remotes/resolver.ts";
-import type { Transports } from "#core/remotes/transports.ts";
+import type { ClientSource } from "#core/remotes/transports.ts";
 import type { RegistryObject } from "#core/transfer/transfer.ts";
 import { invalidArgument } from "#pkg/errors.ts";
 import type { RegistryRules } from "#plugins/transfer/registry-rules.ts";
@@ -19,7 +20,7 @@ export interface ResolverConfig {
 
 /** Makes resolvers for what clients name, all over the daemon's connections and within its limits. */
 export function resolverOpener(
-  transports: Transports,
+  transports: ClientSource,
   { rules, downloadsMax, rangeBytes }: ResolverConfig,
 ): (registry: RegistryObject) => Resolver {
   const shared: RegistryResolverOptions = {
@@ -29,7 +30,7 @@ export function resolverOpener(
       parallel: { connections: Math.max(1, downloadsMax), chunkBytes: rangeBytes },
     }),
   };
-  return ({ hostDir, defaultScheme, headers, credentials }) => {
+  return ({ hostDir, defaultScheme, headers, credentials, httpDump }) => {
     if (hostDir !== "" && !isAbsolute(hostDir)) {
       throw invalidArgument(`host_dir ${JSON.stringify(hostDir)} is not absolute`);
     }
@@ -38,6 +39,7 @@ export function resolverOpener(
     });
     return new RegistryResolver({
       ...shared,
+      ...(httpDump && { transports: dumpingClients(transports, httpDump) }),
       ...(hostDir === "" ? { roots: rules.roots, cri: rules.cri } : { roots: [hostDir] }),
       headers: Object.fromEntries(lists),
       defaultScheme: schemeOf(defaultScheme),

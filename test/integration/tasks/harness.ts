@@ -318,7 +318,8 @@ export async function bundleNames(room: Room): Promise<string[]> {
   return names.filter((name) => !name.startsWith("."));
 }
 
-async function makeRoot(room: Room): Promise<void> {
+/** The root file system that `rootfsMounts` names. */
+export async function makeRoot(room: Room): Promise<void> {
   const image = join(room.dir, "image");
   for (const dir of ["bin", "proc", "dev", "sys", "tmp"]) {
     await mkdir(join(image, dir), { recursive: true });
@@ -349,7 +350,7 @@ export function shell(script: string): string[] {
   return ["/bin/busybox", "sh", "-c", script];
 }
 
-function runtimeSpec(
+export function runtimeSpec(
   room: Room,
   id: string,
   { args, terminal }: { readonly args: readonly string[]; readonly terminal?: boolean },

@@ -92,3 +92,23 @@ test("an ingest of another size than it was begun for starts anew", async (t) =>
   assert.strictEqual(second.status().offset, 0);
   assert.strictEqual(second.status().total, 11);
 });
+
+test("open() removes ingests that a crash left without data, or with files that lost theirs", async (t) => {
+  const root = await tempRoot(t);
+  const first = await LocalContentStore.open(root);
+  for (const ref of ["whole", "became a blob", "no start"]) {
+    await using writer = await first.writer(ctx, { ref });
+    await writer.write(Buffer.from("bytes"));
+  }
+  const file = (ref: string, name: string): string =>
+    join(root, "ingest", digestHex(digestOf(ref)), name);
+  await rm(file("became a blob", "data"));
+  await writeFile(file("no start", "startedat"), "");
+  const store = await LocalContentStore.open(root);
+  const statuses = await store.listStatuses(ctx);
+  assert.deepStrictEqual(
+    statuses.map(({ ref }) => ref),
+    ["whole"],
+  );
+  assert.deepStrictEqual(await readdir(join(root, "ingest")), [digestHex(digestOf("whole"))]);
+});

@@ -4,14 +4,13 @@ import {
   mkdir,
   open,
   readdir,
-  readFile,
   rename,
   rm,
   stat,
   unlink,
   utimes,
 } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import type {
   ContentInfo,
   ContentReader,
@@ -29,6 +28,7 @@ import {
   alreadyExists,
   CodedError,
   failedPrecondition,
+  hasCode,
   invalidArgument,
   isErrno,
   isNotFound,
@@ -301,14 +301,14 @@ export class LocalContentStore implements ContentStore, AsyncDisposable {
     return sync.run();
   }
 
+  /**
+   * A crash leaves an ingest whose start was cut short, or whose data has become a blob; a power cut leaves files of it
+   * empty. Nobody could go on with one, and nothing else would ever remove it.
+   */
   async #removeBrokenIngests(): Promise<void> {
     for (const name of await namesIn(this.#ingests)) {
       const path = join(this.#ingests, name);
-      const ref = await readFile(join(path, "ref"), "utf8").catch((error: unknown) => {
-        if (isErrno(error, "ENOENT", "ENOTDIR")) return;
-        throw error;
-      });
-      if (ref !== undefined && ingestName(ref) === name) continue;
+      if (await isWhole(path)) continue;
       await rm(path, { recursive: true, force: true });
     }
   }
@@ -325,6 +325,17 @@ async function openData(path: string): Promise<FileHandle> {
     if (!isErrno(error, "EACCES")) throw error;
     await chmod(path, 0o644);
     return open(path, "r+");
+  }
+}
+
+/** Whether an ingest's directory says what it must. */
+async function isWhole(path: string): Promise<boolean> {
+  try {
+    const { ref } = await readStatus(path);
+    return ingestName(ref) === basename(path);
+  } catch (error) {
+    if (isNotFound(error) || hasCode(error, "data-loss") || isErrno(error, "ENOTDIR")) return false;
+    throw error;
   }
 }
 

@@ -77,7 +77,8 @@ async function learn(
   try {
     await store.abort(ctx, ref);
   } catch (error) {
-    ctx.logger.error("failed to abort write", { ref, error });
+    // Who brought the blob may have ended this ref's ingest with it.
+    if (!isNotFound(error)) ctx.logger.error("failed to abort write", { ref, error });
   }
   throw new CodedError("already-exists", `blob with expected digest ${digest} exists`);
 }

@@ -1,6 +1,6 @@
 import { Tasks } from "#api/services/tasks/v1/tasks_pb.ts";
 import type { Deprecations } from "#core/introspection/deprecations.ts";
-import { invalidArgument } from "#pkg/errors.ts";
+import { CodedError, invalidArgument } from "#pkg/errors.ts";
 import { type Handlers, type Service, serve } from "#pkg/rpc/service.ts";
 import {
   anyOf,
@@ -72,7 +72,7 @@ function lifecycle(tasks: LocalTasks, deprecations: Pick<Deprecations, "emit">):
 function processes(tasks: LocalTasks): TaskHandlers {
   return {
     async exec(ctx, request) {
-      if (request.execId === "") throw invalidArgument("exec id cannot be empty");
+      if (request.execId === "") throw noExecId();
       const task = await tasks.task(ctx, request.containerId);
       const spec = anyOf(request.spec);
       if (!spec) throw invalidArgument("field spec must not be empty");
@@ -81,7 +81,7 @@ function processes(tasks: LocalTasks): TaskHandlers {
     },
     async deleteProcess(ctx, { containerId, execId }) {
       // The first process goes with its task alone: its bundle would be left.
-      if (execId === "") throw invalidArgument("exec id cannot be empty");
+      if (execId === "") throw noExecId();
       const task = await tasks.task(ctx, containerId);
       return deleteMessage(execId, await task.deleteProcess(ctx, execId));
     },
@@ -106,6 +106,11 @@ function processes(tasks: LocalTasks): TaskHandlers {
       return { exitStatus, exitedAt: timeMessage(exitedAt) };
     },
   };
+}
+
+/** Upstream's words, without the class that others have behind them. */
+function noExecId(): CodedError {
+  return new CodedError("invalid-argument", "exec id cannot be empty");
 }
 
 function observation(tasks: LocalTasks): TaskHandlers {

@@ -7,7 +7,11 @@ import {
   ImageImportStreamSchema,
 } from "#api/types/transfer/importexport_pb.ts";
 import { ProgressSchema } from "#api/types/transfer/progress_pb.ts";
-import { OCIRegistrySchema } from "#api/types/transfer/registry_pb.ts";
+import {
+  HTTPDebug,
+  OCIRegistrySchema,
+  type RegistryResolverSchema,
+} from "#api/types/transfer/registry_pb.ts";
 import { fromAny, isOfType, toAny } from "#core/streaming/convert.ts";
 import type { StreamManager } from "#core/streaming/streaming.ts";
 import { streamCredentials } from "#core/transfer/auth-convert.ts";
@@ -24,17 +28,24 @@ import type { Any } from "#pkg/any.ts";
 import type { Context } from "#pkg/context.ts";
 import { assertLabels } from "#pkg/label.ts";
 import type { Platform } from "#pkg/platform.ts";
+import { TextSender } from "#plugins/services/transfer/text-sender.ts";
+
+/** What objects of one transfer are made from, and released with. */
+export interface Objects {
+  readonly streams: StreamManager;
+  readonly resources: AsyncDisposableStack;
+}
 
 /** What a client named as source or destination; undefined where the daemon knows nothing of that type. */
 export function transferObjectOf(
   ctx: Context,
-  streams: StreamManager,
+  { streams, resources }: Objects,
   any: Any,
 ): TransferObject | undefined {
   if (isOfType(any, storeSchema)) return storeOf(any);
   if (isOfType(any, ImageImportStreamSchema)) return importOf(ctx, streams, any);
   if (isOfType(any, ImageExportStreamSchema)) return exportOf(ctx, streams, any);
-  if (isOfType(any, OCIRegistrySchema)) return registryOf(ctx, streams, any);
+  if (isOfType(any, OCIRegistrySchema)) return registryOf(ctx, { streams, resources }, any);
   return undefined;
 }
 
@@ -91,7 +102,7 @@ function exportOf(ctx: Context, streams: StreamManager, any: Any): ExportObject 
   };
 }
 
-function registryOf(ctx: Context, streams: StreamManager, any: Any): RegistryObject {
+function registryOf(ctx: Context, { streams, resources }: Objects, any: Any): RegistryObject {
   const { reference, resolver } = fromAny(any, OCIRegistrySchema);
   const authStream = resolver?.authStream ?? "";
   return {
@@ -102,7 +113,20 @@ function registryOf(ctx: Context, streams: StreamManager, any: Any): RegistryObj
     defaultScheme: resolver?.defaultScheme ?? "",
     credentials:
       authStream === "" ? undefined : streamCredentials(streams.get(ctx, authStream), reference),
+    httpDump: resolver && dumpOf(ctx, { streams, resources }, resolver),
   };
+}
+
+/** Traces of connections, which upstream writes into its log, are no part of it. */
+function dumpOf(
+  ctx: Context,
+  { streams, resources }: Objects,
+  { httpDebug, logsStream }: MessageShape<typeof RegistryResolverSchema>,
+): RegistryObject["httpDump"] {
+  if (httpDebug !== HTTPDebug.DEBUG && httpDebug !== HTTPDebug.BOTH) return undefined;
+  if (logsStream === "") return (text) => ctx.logger.info(text);
+  const sender = resources.use(new TextSender(ctx, streams.get(ctx, logsStream)));
+  return (text) => sender.send(text);
 }
 
 function platformOf(message: PlatformMessage): Platform {

@@ -23,8 +23,10 @@ export function transferService({ transferrers, streams }: TransferServiceOption
         name === "" ? undefined : new ProgressSender(ctx, streams.get(ctx, name), progressToAny);
       if (!source) throw invalidArgument("source is missing");
       if (!destination) throw invalidArgument("destination is missing");
-      const from = transferObjectOf(ctx, streams, anyFromWire(source));
-      const to = transferObjectOf(ctx, streams, anyFromWire(destination));
+      await using resources = new AsyncDisposableStack();
+      const objects = { streams, resources };
+      const from = transferObjectOf(ctx, objects, anyFromWire(source));
+      const to = transferObjectOf(ctx, objects, anyFromWire(destination));
       const report = progress && ((step: Progress) => progress.send(step));
       if (from && to && (await first(ctx, transferrers, { from, to, report }))) return {};
       const types = `${source.typeUrl} to ${destination.typeUrl}`;

@@ -1,0 +1,175 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { Images } from "#api/services/images/v1/images_pb.ts";
+import { Leases } from "#api/services/leases/v1/leases_pb.ts";
+import { GrpcTransferrer } from "#core/transfer/proxy.ts";
+import { Context } from "#pkg/context.ts";
+import { createClient } from "#pkg/rpc/client.ts";
+import { GrpcTransport } from "#pkg/rpc/grpc/transport.ts";
+import { type CrashImage } from "#test/crash/crash-images.ts";
+import { Random } from "#test/crash/random.ts";
+import { anyName, importObject, storeObject } from "#test/integration/transfer/local-transfer.ts";
+import type { Daemon } from "#test/support/daemon.ts";
+import { hostPlatform } from "#test/support/images.ts";
+import type { Room } from "#test/support/room.ts";
+
+/** By the name of an image: what its client was told last. Unsure while a call is under way, and after it failed. */
+export type Told = Map<string, "here" | "gone" | "unsure">;
+
+export interface WorkloadOptions {
+  readonly room: Room;
+  readonly daemon: Daemon;
+  readonly images: readonly CrashImage[];
+  readonly told: Told;
+  readonly seed: number;
+  /** Called at the moment the seed chooses; it ends the daemon. */
+  readonly end: () => Promise<void>;
+}
+
+const actions = [
+  "pull by the daemon",
+  "pull by the daemon",
+  "import by the daemon",
+  "pull by ctr",
+  "import by ctr",
+  "remove",
+  "remove, waiting for the collection",
+  "collect",
+] as const;
+
+const workers = 3;
+const unpacks = [{ platform: hostPlatform, snapshotter: "" }];
+
+/**
+ * Pulls, imports, removes and collects, three at a time, until the daemon is ended in the middle of it. A call that
+ * fails while the daemon should still serve fails the workload.
+ */
+export async function workload(options: WorkloadOptions): Promise<void> {
+  const random = new Random(options.seed);
+  const endAfter = random.below(10);
+  const endDelayMs = random.below(120);
+  const run = new Run(options, endAfter);
+  const running = Array.from({ length: workers }, (_, worker) =>
+    run.work(worker, new Random(options.seed * 1000 + worker)),
+  );
+  const failed = Promise.all(running).then(() => {});
+  await Promise.race([run.enough, failed]);
+  await delay(endDelayMs);
+  run.ending = true;
+  await options.end();
+  // Clients of a daemon that is gone wait for its return.
+  run.ended.abort();
+  await Promise.all(running);
+}
+
+class Run {
+  readonly enough: Promise<void>;
+  ending = false;
+  readonly ended = new AbortController();
+  readonly #options: WorkloadOptions;
+  readonly #enough: PromiseWithResolvers<void> = Promise.withResolvers();
+  readonly #endAfter: number;
+  #done = 0;
+
+  constructor(options: WorkloadOptions, endAfter: number) {
+    this.#options = options;
+    this.#endAfter = endAfter;
+    this.enough = this.#enough.promise;
+    if (endAfter === 0) this.#enough.resolve();
+  }
+
+  /** Names belong to one worker each, so that what was told of one is in order; layers are everybody's. */
+  async work(worker: number, random: Random): Promise<void> {
+    const { images, daemon, room } = this.#options;
+    const own = images.filter(({ index }) => index % workers === worker);
+    await using transport = new GrpcTransport({ path: daemon.address });
+    const ctx = Context.background({ signal: room.signal, namespace: room.namespace });
+    while (!this.ending) {
+      const image = random.pick(own as [CrashImage, ...CrashImage[]]); // -- there are more images than workers
+      const action = random.pick(actions);
+      try {
+        await this.#act(ctx, transport, { image, action, imported: random.below(2) === 1 });
+      } catch (error) {
+        if (this.ending) return;
+        throw new Error(`${action} of ${image.index}\n${await daemon.log()}`, { cause: error });
+      }
+      if (++this.#done >= this.#endAfter) this.#enough.resolve();
+    }
+  }
+
+  async #act(
+    ctx: Context,
+    transport: GrpcTransport,
+    { image, action, imported }: { image: CrashImage; action: string; imported: boolean },
+  ): Promise<void> {
+    const { daemon } = this.#options;
+    const { names } = image;
+    const { signal } = this.ended;
+    switch (action) {
+      case "pull by the daemon":
+        return this.#making(names.pulled, () => pull(ctx, transport, names.pulled));
+      case "import by the daemon":
+        return this.#making(names.imported, () => importArchive(ctx, transport, image.archive));
+      case "pull by ctr":
+        return this.#making(names.pulled, async () => {
+          await daemon.ctrOk(["images", "pull", "--plain-http", names.pulled], { signal });
+        });
+      case "import by ctr":
+        return this.#making(names.imported, async () => {
+          const file = join(this.#options.room.dir, `archive-${image.index}`);
+          await writeFile(file, image.archive);
+          await daemon.ctrOk(["images", "import", file], { signal });
+        });
+      case "collect":
+        return collect(ctx, transport);
+      default:
+        return this.#remove(ctx, transport, {
+          name: imported ? names.imported : names.pulled,
+          sync: action !== "remove",
+        });
+    }
+  }
+
+  async #making(name: string, make: () => Promise<void>): Promise<void> {
+    this.#options.told.set(name, "unsure");
+    await make();
+    this.#options.told.set(name, "here");
+  }
+
+  async #remove(
+    ctx: Context,
+    transport: GrpcTransport,
+    { name, sync }: { name: string; sync: boolean },
+  ): Promise<void> {
+    if (this.#options.told.get(name) !== "here") return;
+    this.#options.told.set(name, "unsure");
+    await createClient(Images, transport).delete(ctx, { name, sync });
+    this.#options.told.set(name, "gone");
+  }
+}
+
+export async function pull(ctx: Context, transport: GrpcTransport, name: string): Promise<void> {
+  const registry = { headers: {}, hostDir: "", credentials: undefined, defaultScheme: "http" };
+  await new GrpcTransferrer(transport).transfer(
+    ctx,
+    { kind: "registry", reference: name, ...registry },
+    storeObject({ name, platforms: [hostPlatform], unpacks }),
+  );
+}
+
+async function importArchive(
+  ctx: Context,
+  transport: GrpcTransport,
+  archive: Buffer,
+): Promise<void> {
+  const store = storeObject({ references: [anyName], platforms: [hostPlatform], unpacks });
+  await new GrpcTransferrer(transport).transfer(ctx, importObject(archive), store);
+}
+
+/** A lease that ends in a collection is how a client asks for one. */
+export async function collect(ctx: Context, transport: GrpcTransport): Promise<void> {
+  const leases = createClient(Leases, transport);
+  const { lease } = await leases.create(ctx, { id: "", labels: {} });
+  await leases.delete(ctx, { id: lease?.id ?? "", sync: true });
+}

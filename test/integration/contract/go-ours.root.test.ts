@@ -1,0 +1,3 @@
+import { taskContract } from "./contract.ts";
+
+taskContract({ daemon: "go-2", shim: "ours" });

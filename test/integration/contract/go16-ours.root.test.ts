@@ -1,0 +1,3 @@
+import { taskContract } from "./contract.ts";
+
+taskContract({ daemon: "go-1.6", shim: "ours" });

@@ -1,0 +1,3 @@
+import { taskContract } from "./contract.ts";
+
+taskContract({ daemon: "ours", shim: "go-2" });

@@ -285,6 +285,7 @@ export async function recordContainer(
     readonly args: readonly string[];
     readonly runtime?: string;
     readonly terminal?: boolean;
+    readonly annotations?: Readonly<Record<string, string>>;
   },
 ): Promise<void> {
   await makeRoot(room);
@@ -353,10 +354,19 @@ export function shell(script: string): string[] {
 export function runtimeSpec(
   room: Room,
   id: string,
-  { args, terminal }: { readonly args: readonly string[]; readonly terminal?: boolean },
+  {
+    args,
+    terminal,
+    annotations,
+  }: {
+    readonly args: readonly string[];
+    readonly terminal?: boolean;
+    readonly annotations?: Readonly<Record<string, string>>;
+  },
 ): Record<string, unknown> {
   return {
     ociVersion: "1.0.2",
+    ...(annotations && { annotations }),
     process: processSpec(args, terminal),
     root: { path: "rootfs", readonly: true },
     hostname: id,

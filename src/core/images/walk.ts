@@ -59,9 +59,11 @@ export async function dispatch(
   }
 }
 
-class ReferenceCount {
+/** What one walk has met so far, repeated references counted each time. */
+export class ReferenceCount {
   #count = 0;
 
+  /** Throws `resource-exhausted` above 10000. */
   admit(descriptors: readonly ImageDescriptor[]): readonly ImageDescriptor[] {
     this.#count += descriptors.length;
     if (this.#count <= referencesMax) return descriptors;

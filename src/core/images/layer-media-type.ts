@@ -13,7 +13,7 @@ const ociForm =
 const dockerForm =
   /^(application\/vnd\.docker\.image\.rootfs\.(?:foreign\.)?diff\.tar)(?:\.(?:gzip|zstd))?$/;
 
-/** The type of a layer under another compression; undefined for what is no plain layer (encrypted, of another format). */
+/** The type of a layer under another compression; undefined for what is no plain layer: encrypted, or no tar. */
 export function withCompression(mediaType: string, compression: Compression): string | undefined {
   const oci = ociForm.exec(mediaType)?.[1];
   if (oci !== undefined) return compression === "none" ? oci : `${oci}+${compression}`;
@@ -22,23 +22,19 @@ export function withCompression(mediaType: string, compression: Compression): st
   return undefined;
 }
 
-const counterparts: Readonly<Record<string, string>> = {
-  [dockerManifestList]: ociIndex,
-  [dockerManifest]: ociManifest,
-  [dockerConfig]: ociConfig,
-};
+const counterparts: ReadonlyMap<string, string> = new Map([
+  [dockerManifestList, ociIndex],
+  [dockerManifest, ociManifest],
+  [dockerConfig, ociConfig],
+]);
 
 /** OCI's type for one of Docker's; any other stays. */
 export function toOciType(mediaType: string): string {
-  const known = counterparts[mediaType];
-  if (known !== undefined) return known;
-  const [, foreign, compression = ""] =
-    /^application\/vnd\.docker\.image\.rootfs\.(foreign\.)?diff\.tar(\.gzip|\.zstd)?$/.exec(
-      mediaType,
-    ) ?? [undefined, undefined, undefined];
-  if (!dockerForm.test(mediaType)) return mediaType;
-  const kind = foreign === undefined ? "" : "nondistributable.";
-  return `application/vnd.oci.image.layer.${kind}v1.tar${compression.replace(".", "+")}`;
+  const docker = dockerForm.exec(mediaType)?.[1];
+  if (docker === undefined) return counterparts.get(mediaType) ?? mediaType;
+  const kind = docker.includes(".foreign.") ? "nondistributable." : "";
+  const compression = mediaType.slice(docker.length).replace(".", "+");
+  return `application/vnd.oci.image.layer.${kind}v1.tar${compression}`;
 }
 
 export function isDockerType(mediaType: string): boolean {

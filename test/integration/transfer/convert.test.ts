@@ -34,7 +34,7 @@ function image(docker: boolean, platform = hostPlatform): Image {
 interface Trial extends Bench {
   readonly target: ImageDescriptor;
   /** Converts, names the result `converted` and collects. */
-  convert(options: Partial<ConvertOptions>): Promise<ImageDescriptor>;
+  readonly convert: (options: Partial<ConvertOptions>) => Promise<ImageDescriptor>;
   readonly read: (descriptor: ImageDescriptor) => Promise<Buffer>;
   readonly children: (descriptor: ImageDescriptor) => Promise<readonly ImageDescriptor[]>;
 }
@@ -65,10 +65,8 @@ async function trial(t: TestContext, given: Image): Promise<Trial> {
 }
 
 test("Docker's types become OCI's, and layers zstd, with the same configuration and files", async (t) => {
-  const { convert, target, children, read, importArchive, exportArchive, names } = await trial(
-    t,
-    image(true),
-  );
+  const bench = await trial(t, image(true));
+  const { convert, target, children, read } = bench;
   const [config, ...layers] = await children(target);
   const converted = await convert({ toOci: true, compression: "zstd" });
   const oci = "application/vnd.oci.image.";
@@ -86,7 +84,7 @@ test("Docker's types become OCI's, and layers zstd, with the same configuration 
   assert.ok(typeof document === "object" && document && "mediaType" in document);
   assert.equal(document.mediaType, converted.mediaType);
   assert.equal((await convert({ toOci: true, compression: "zstd" })).digest, converted.digest);
-  const archive = await exportArchive({ name: "converted" });
+  const archive = await bench.exportArchive({ name: "converted" });
   const unpacks = [{ platform: hostPlatform, snapshotter: "" }];
   const again = {
     name: "again",
@@ -95,8 +93,8 @@ test("Docker's types become OCI's, and layers zstd, with the same configuration 
     addDigest: false,
     skipNamedDigest: false,
   };
-  await importArchive(archive, { references: [again], unpacks });
-  assert.ok((await names()).includes("converted"));
+  await bench.importArchive(archive, { references: [again], unpacks });
+  assert.ok((await bench.names()).includes("converted"));
 });
 
 test("layers are inflated, and what has the wanted form already stays as it is", async (t) => {

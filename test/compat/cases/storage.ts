@@ -112,6 +112,51 @@ export const storageCases: readonly CompatCase[] = [
     ],
   },
   {
+    name: "a-diff-of-a-snapshot-is-a-layer",
+    given: ["busybox"],
+    needs: ["overlayfs"],
+    lines: [
+      "ctr c create $busybox c1 true",
+      "mkdir mnt",
+      "ctr snapshots mounts mnt c1 >mount.sh",
+      ". ./mount.sh",
+      "echo new >mnt/new",
+      "rm mnt/etc/motd",
+      "mkdir -m 700 mnt/d",
+      "ln mnt/new mnt/d/same",
+      "umount mnt",
+      "ctr snapshots diff c1 | tar -tzf -",
+      "ctr snapshots diff --media-type application/vnd.oci.image.layer.v1.tar c1 | tar -xOf - d/same",
+      "ctr snapshots diff --media-type x/y c1",
+      "ctr snapshots diff none",
+      "ctr content active",
+      "ctr snapshots diff --keep --ref r1 c1 | tar -tzf - | wc -l",
+      // The two before were not to be kept.
+      "await 'ctr content ls -q | wc -l' '^5$'",
+      "ctr c rm c1",
+    ],
+  },
+  {
+    name: "snapshots-unpack-a-manifest-again",
+    given: ["busybox"],
+    needs: ["overlayfs"],
+    lines: [
+      "ctr snapshots ls # in any order",
+      "ctr snapshots rm $(ctr snapshots ls | awk 'NF == 3 && NR > 1 { print $1 }')",
+      // The one below is nobody's, and goes.
+      "await 'ctr snapshots ls | wc -l' '^1$'",
+      "ctr snapshots unpack $(ctr i ls | awk 'NR == 2 { print $3 }')",
+      "ctr snapshots ls # in any order",
+      "ctr snapshots unpack sha256:none",
+      `ctr snapshots unpack ${other}`,
+    ],
+  },
+  {
+    name: "references-of-content-are-pruned",
+    given: ["busybox"],
+    lines: ["ctr content prune references", "ctr content ls -q | wc -l", "ctr i check"],
+  },
+  {
     name: "leases-hold-what-is-under-them",
     lines: [
       "ctr leases create --id l1 --expires 1h a=1",

@@ -25,7 +25,11 @@ interface Wire {
   readonly ctx: Context;
   readonly transport: GrpcTransport;
   readonly client: <S extends DescService>(desc: S) => Client<S>;
-  put(ctx: Context, text: string, labels?: Readonly<Record<string, string>>): Promise<Digest>;
+  readonly put: (
+    ctx: Context,
+    text: string,
+    labels?: Readonly<Record<string, string>>,
+  ) => Promise<Digest>;
 }
 
 async function connect(room: Room, config = ""): Promise<Wire> {

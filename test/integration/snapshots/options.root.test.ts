@@ -27,8 +27,8 @@ interface Bench {
   readonly mounter: Mounter;
   readonly root: string;
   /** Commits what `change` makes of a snapshot on `parent`. */
-  commit(name: string, parent: string, change: (root: string) => void): Promise<void>;
-  see<T>(parent: string, look: (root: string) => T): Promise<T>;
+  readonly commit: (name: string, parent: string, change: (root: string) => void) => Promise<void>;
+  readonly see: <T>(parent: string, look: (root: string) => T) => Promise<T>;
 }
 
 async function bench(room: Room, options: Partial<OverlaySnapshotterOptions> = {}): Promise<Bench> {

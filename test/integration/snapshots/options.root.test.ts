@@ -172,7 +172,8 @@ roomTest(
   "the configuration's switches reach the snapshotter and its capabilities",
   async (room) => {
     const overlayfs = "[plugins.'io.containerd.snapshotter.v1.overlayfs']";
-    const config = `${overlayfs}\nupperdir_label = true\nsync_remove = true\nslow_chown = true\nmount_options = ['index=on']\n`;
+    const switches = ["upperdir_label = true", "sync_remove = true", "slow_chown = true"];
+    const config = [overlayfs, ...switches, "mount_options = ['index=on']", ""].join("\n");
     const daemon = await startDaemon(room, { kind: "ours", config });
     const inNamespace = ctx.withNamespace(room.namespace);
     const transport = room.resources.use(new GrpcTransport({ path: daemon.address }));

@@ -14,8 +14,9 @@ export async function powerCuts(room: Room, seeds: readonly number[]): Promise<r
   return crashLoop(room, seeds, {
     async end(daemon) {
       await disks.cut(daemon.pid, () => daemon.crash());
-      // What was in memory goes as well.
+      // What was in memory goes as well, and the kernel that starts is another one.
       await rm(daemon.state, { recursive: true });
+      await rm(join(root, "io.containerd.content.v1.content/boot-id"), { force: true });
     },
   });
 }

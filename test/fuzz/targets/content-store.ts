@@ -27,6 +27,7 @@ const step = fc.oneof(
   fc.record({ do: fc.constant("delete" as const), nth: fc.nat(5) }),
   fc.record({ do: fc.constant("restart" as const) }),
   fc.record({ do: fc.constant("tear" as const), ref, bytes: fc.nat(2000) }),
+  fc.record({ do: fc.constant("power cut" as const), ref, bytes: fc.nat(2000) }),
 );
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
 
@@ -36,6 +37,8 @@ const ctx = Context.background();
 class Model {
   readonly blobs = new Map<Digest, Buffer>();
   readonly ingests = new Map<string, Buffer>();
+  /** How many bytes of an ingest a writer's close has synced. */
+  readonly synced = new Map<string, number>();
 }
 
 async function write(
@@ -50,7 +53,10 @@ async function write(
   await writer.write(bytes);
   const all = Buffer.concat([held, bytes]);
   model.ingests.set(ref, all);
-  if (then === "close") return;
+  if (then === "close") {
+    model.synced.set(ref, all.length);
+    return;
+  }
   const options = {
     sizeBytes: all.length + Number(then === "wrong size"),
     expected: digestOf(then === "wrong digest" ? `not ${all.toString("latin1")}` : all),
@@ -60,9 +66,22 @@ async function write(
   assert.strictEqual(ended, model.blobs.has(digestOf(all)) ? "already-exists" : "ok");
   model.blobs.set(digestOf(all), all);
   model.ingests.delete(ref);
+  model.synced.delete(ref);
 }
 
-/** What a power cut does to an ingest whose writer had not closed: its end is missing. */
+/** Of bytes that nobody synced a power cut may leave the length. */
+async function lengthen(dir: string, model: Model, ref: string, bytes: number): Promise<void> {
+  const held = model.ingests.get(ref);
+  // Not where the disk has lied before: zeros in place of what was synced only a digest tells.
+  if (held && held.length >= (model.synced.get(ref) ?? 0)) {
+    await truncate(join(dir, "ingest", digestHex(digestOf(ref)), "data"), held.length + bytes);
+  }
+  for (const [other, all] of model.ingests) {
+    model.ingests.set(other, all.subarray(0, model.synced.get(other) ?? 0));
+  }
+}
+
+/** Of others it leaves nothing, not even of what was synced where the disk lied. */
 async function tear(dir: string, model: Model, ref: string, lost: number): Promise<void> {
   const held = model.ingests.get(ref);
   if (!held) return;
@@ -94,7 +113,8 @@ export const target = fuzzTarget({
   inputs: fc.array(step, { minLength: 1, maxLength: 20 }),
   async check(steps, dir) {
     const model = new Model();
-    let store = await LocalContentStore.open(dir);
+    let boots = 0;
+    let store = await LocalContentStore.open(dir, { bootId: "0" });
     for (const step of steps) {
       switch (step.do) {
         case "write":
@@ -102,6 +122,7 @@ export const target = fuzzTarget({
           break;
         case "abort": {
           const there = model.ingests.delete(step.ref);
+          model.synced.delete(step.ref);
           assert.strictEqual(await outcome(store.abort(ctx, step.ref)), there ? "ok" : "not-found");
           break;
         }
@@ -113,7 +134,12 @@ export const target = fuzzTarget({
         }
         case "restart":
           await store[Symbol.asyncDispose]();
-          store = await LocalContentStore.open(dir);
+          store = await LocalContentStore.open(dir, { bootId: String(boots) });
+          break;
+        case "power cut":
+          await lengthen(dir, model, step.ref, step.bytes);
+          await store[Symbol.asyncDispose]();
+          store = await LocalContentStore.open(dir, { bootId: String(++boots) });
           break;
         case "tear":
           await tear(dir, model, step.ref, step.bytes);

@@ -1,13 +1,13 @@
 import { createHash } from "node:crypto";
-import { mkdir, open, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, open, readFile, rename, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import type { IngestStatus } from "#core/content/content.ts";
 import { CodedError, isErrno, notFound } from "#pkg/errors.ts";
 import { formatRfc3339, tryParseRfc3339, type UnixNanos } from "#pkg/time.ts";
 
 /**
  * The directory of one ingest, `ingest/<sha256 of the ref>`: the files `ref`, `data`, `startedat`, `updatedat` and,
- * when the size is known, `total`.
+ * when the size is known, `total`, as upstream's. Ours is `durable`: how many first bytes of the data the disk has.
  */
 export class IngestDir {
   readonly path: string;
@@ -36,6 +36,24 @@ export class IngestDir {
     await this.#land("updatedat", formatRfc3339(updatedAt));
   }
 
+  /**
+   * So many first bytes are synced: a resume after a power cut goes on behind them. The mark itself is on the disk when
+   * this resolves.
+   */
+  async markDurable(sizeBytes: number): Promise<void> {
+    await this.#land("durable", String(sizeBytes), { flush: true });
+    await syncDirectory(this.path);
+    await syncDirectory(dirname(this.path));
+  }
+
+  /** What was synced will be overwritten: a mark that outlived that would vouch for other bytes. */
+  async unmarkDurable(): Promise<void> {
+    const path = join(this.path, "durable");
+    if ((await stat(path).catch(undefinedIfMissing)) === undefined) return;
+    await rm(path);
+    await syncDirectory(this.path);
+  }
+
   /** Throws `not-found` when there is no such ingest, `data-loss` when its files make no sense. */
   async status(): Promise<IngestStatus> {
     return readStatus(this.path);
@@ -45,11 +63,25 @@ export class IngestDir {
     await rm(this.path, { recursive: true, force: true });
   }
 
-  async #land(name: string, text: string): Promise<void> {
+  async #land(name: string, text: string, options: { flush?: boolean } = {}): Promise<void> {
     const path = join(this.path, name);
-    await writeFile(`${path}.tmp`, text);
+    await writeFile(`${path}.tmp`, text, options);
     await rename(`${path}.tmp`, path);
   }
+}
+
+/** After a power cut: what lies behind the synced bytes may be anything, so it goes. */
+export async function dropUnsynced(path: string): Promise<void> {
+  const text = await readFile(join(path, "durable"), "utf8").catch(undefinedIfMissing);
+  // A mark that the power cut emptied vouches for nothing.
+  const durableBytes = /^[0-9]+$/.test(text ?? "") ? Number(text) : 0;
+  const data = join(path, "data");
+  if ((await stat(data)).size > durableBytes) await truncate(data, durableBytes);
+}
+
+export async function syncDirectory(path: string): Promise<void> {
+  await using directory = await open(path, "r");
+  await directory.sync();
 }
 
 /** Constant length, whatever clients choose as a ref. */
@@ -88,6 +120,10 @@ async function readTotal(path: string): Promise<number> {
     if (isErrno(error, "ENOENT")) return 0;
     throw error;
   }
+}
+
+function undefinedIfMissing(error: unknown): undefined {
+  if (!isErrno(error, "ENOENT")) throw error;
 }
 
 function missing(path: string): (error: unknown) => never {

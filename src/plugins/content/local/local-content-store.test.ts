@@ -1,11 +1,23 @@
 import assert from "node:assert";
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import {
+  appendFile,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  truncate,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { contentSuite, put, rejects } from "#core/content/suite.ts";
 import { Context } from "#pkg/context.ts";
 import { digestHex, digestOf } from "#pkg/digest.ts";
+import { isErrno } from "#pkg/errors.ts";
 import { LocalContentStore } from "#plugins/content/local/local-content-store.ts";
 
 const ctx = Context.background();
@@ -33,7 +45,7 @@ test("blobs and ingests lie where upstream's do", async (t) => {
   await writer.close();
   const ingest = join(root, "ingest", digestHex(digestOf("open/ref")));
   const names = (await readdir(ingest)).toSorted();
-  assert.deepStrictEqual(names, ["data", "ref", "startedat", "total", "updatedat"]);
+  assert.deepStrictEqual(names, ["data", "durable", "ref", "startedat", "total", "updatedat"]);
   assert.strictEqual(await readFile(join(ingest, "ref"), "utf8"), "open/ref");
   assert.strictEqual(await readFile(join(ingest, "total"), "utf8"), "10");
   assert.match(await readFile(join(ingest, "startedat"), "utf8"), /^\d{4}-\d\d-\d\dT[\d:.]+Z$/);
@@ -112,3 +124,68 @@ test("open() removes ingests that a crash left without data, or with files that 
   );
   assert.deepStrictEqual(await readdir(join(root, "ingest")), [digestHex(digestOf("whole"))]);
 });
+
+/** The data file of an ingest, as a crash may have left it. */
+const dataOf = (root: string, ref: string): string =>
+  join(root, "ingest", digestHex(digestOf(ref)), "data");
+
+test("an ingest goes on behind what the disk has, after a power cut, and behind all of it, after a kill", async (t) => {
+  const root = await tempRoot(t);
+  const first = await LocalContentStore.open(root, { bootId: "first" });
+  await using writer = await first.writer(ctx, { ref: "a" });
+  await writer.write(Buffer.from("synced"));
+  await writer.close();
+  await appendFile(dataOf(root, "a"), ", written");
+
+  const killed = await LocalContentStore.open(root, { bootId: "first" });
+  assert.strictEqual((await killed.status(ctx, "a")).offset, "synced, written".length);
+
+  // The tail that a power cut tore has the length of what was written, and zeros.
+  await truncate(dataOf(root, "a"), "synced".length);
+  await truncate(dataOf(root, "a"), "synced, written".length);
+  const cut = await LocalContentStore.open(root, { bootId: "second" });
+  assert.strictEqual((await cut.status(ctx, "a")).offset, "synced".length);
+  await using again = await cut.writer(ctx, { ref: "a" });
+  await again.write(Buffer.from(", again"));
+  const expected = digestOf("synced, again");
+  assert.strictEqual(await again.commit(ctx, { expected }), expected);
+});
+
+test("an ingest whose writer never closed starts anew after a power cut, up to its last mark", async (t) => {
+  const root = await tempRoot(t);
+  const store = await LocalContentStore.open(root, { bootId: "first" });
+  await using small = await store.writer(ctx, { ref: "small" });
+  await small.write(Buffer.from("never synced"));
+  await using large = await store.writer(ctx, { ref: "large" });
+  await large.write(Buffer.alloc(33 << 20, 7));
+  const mark = join(dirname(dataOf(root, "large")), "durable");
+  const marked = Number(await untilThere(() => readFile(mark, "utf8")));
+  assert.ok(marked >= 32 << 20 && marked <= 33 << 20);
+  const cut = await LocalContentStore.open(root, { bootId: "second" });
+  assert.strictEqual((await cut.status(ctx, "small")).offset, 0);
+  assert.strictEqual((await cut.status(ctx, "large")).offset, marked);
+});
+
+test("what was synced of an ingest that was emptied vouches for nothing", async (t) => {
+  const root = await tempRoot(t);
+  const store = await LocalContentStore.open(root, { bootId: "first" });
+  await using writer = await store.writer(ctx, { ref: "a" });
+  await writer.write(Buffer.from("old bytes"));
+  await writer.close();
+  await using again = await store.writer(ctx, { ref: "a" });
+  await again.truncate(0);
+  await again.write(Buffer.from("new bytes"));
+  const cut = await LocalContentStore.open(root, { bootId: "second" });
+  assert.strictEqual((await cut.status(ctx, "a")).offset, 0);
+});
+
+async function untilThere<T>(look: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await look();
+    } catch (error) {
+      if (!isErrno(error, "ENOENT")) throw error;
+      await nextTurn();
+    }
+  }
+}

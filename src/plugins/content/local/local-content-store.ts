@@ -4,11 +4,13 @@ import {
   mkdir,
   open,
   readdir,
+  readFile,
   rename,
   rm,
   stat,
   unlink,
   utimes,
+  writeFile,
 } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type {
@@ -39,7 +41,13 @@ import { type Failpoints, noFailpoints } from "#pkg/failpoint.ts";
 import { parseFilters } from "#pkg/filters/parse.ts";
 import { KeyedMutex } from "#pkg/keyed-mutex.ts";
 import { formatRfc3339, nowNanos, type UnixNanos } from "#pkg/time.ts";
-import { IngestDir, ingestName, readStatus } from "#plugins/content/local/ingest.ts";
+import {
+  dropUnsynced,
+  IngestDir,
+  ingestName,
+  readStatus,
+  syncDirectory,
+} from "#plugins/content/local/ingest.ts";
 import { LocalContentReader } from "#plugins/content/local/local-reader.ts";
 import {
   type BlobFile,
@@ -74,13 +82,14 @@ export class LocalContentStore implements ContentStore, AsyncDisposable {
   /** Makes the root where it is missing, and removes ingests whose start was cut short. */
   static async open(
     root: string,
-    options: { failpoints?: Failpoints | undefined } = {},
+    options: { failpoints?: Failpoints | undefined; bootId?: string | undefined } = {},
   ): Promise<LocalContentStore> {
     const store = new LocalContentStore(root, options.failpoints ?? noFailpoints);
     await mkdir(store.#ingests, { recursive: true, mode: 0o755 });
     await mkdir(join(root, "blobs", "sha256"), { recursive: true, mode: 0o755 });
     for (const path of [join(root, "blobs"), root]) await syncDirectory(path);
     await store.#removeBrokenIngests();
+    await store.#settleAfterBoot(options.bootId ?? (await readBootId()));
     return store;
   }
 
@@ -313,6 +322,20 @@ export class LocalContentStore implements ContentStore, AsyncDisposable {
     }
   }
 
+  /**
+   * A process that was killed leaves what it wrote to the kernel; a machine that stopped leaves what was synced. Only
+   * what the disk is known to have is gone on with after the latter. Noted last: cut short, it is done again.
+   */
+  async #settleAfterBoot(bootId: string): Promise<void> {
+    const path = join(this.#root, "boot-id");
+    const noted = await readFile(path, "utf8").catch((error: unknown) => {
+      if (!isErrno(error, "ENOENT")) throw error;
+    });
+    if (bootId !== "" && noted === bootId) return;
+    for (const name of await namesIn(this.#ingests)) await dropUnsynced(join(this.#ingests, name));
+    await writeFile(path, bootId);
+  }
+
   #blobPath(digest: Digest): string {
     return join(this.#root, "blobs", digestAlgorithm(digest), digestHex(digest));
   }
@@ -348,7 +371,7 @@ async function namesIn(directory: string): Promise<string[]> {
   }
 }
 
-async function syncDirectory(path: string): Promise<void> {
-  await using directory = await open(path, "r");
-  await directory.sync();
+/** Names this run of the kernel; empty where it cannot be told, which is never the same again. */
+async function readBootId(): Promise<string> {
+  return (await readFile("/proc/sys/kernel/random/boot_id", "utf8").catch(() => "")).trim();
 }

@@ -95,6 +95,8 @@ export class LocalContentWriter implements ContentWriter {
   truncate(sizeBytes: number): Promise<void> {
     return this.#inTurn(async (file) => {
       if (sizeBytes !== 0) throw notImplemented(`truncate to ${sizeBytes} bytes`);
+      await this.#syncing;
+      await this.#ingest.unmarkDurable();
       await file.truncate(0);
       this.#offset = 0;
       this.#digester = new Digester(this.#algorithm);
@@ -125,6 +127,7 @@ export class LocalContentWriter implements ContentWriter {
     try {
       // So that a resume after a power cut finds what the client was told is held.
       await file.datasync();
+      await this.#ingest.markDurable(this.#offset);
       await this.#ingest.touch(this.#updatedAt);
     } catch (error) {
       // The directory is gone when the ingest was aborted meanwhile.
@@ -160,7 +163,7 @@ export class LocalContentWriter implements ContentWriter {
     this.#unsyncedBytes += writtenBytes;
     if (this.#unsyncedBytes < syncBytes || this.#syncing) return;
     this.#unsyncedBytes = 0;
-    this.#syncing = file.datasync().then(
+    this.#syncing = this.#syncAndMark(file, this.#offset).then(
       () => {
         this.#syncing = undefined;
       },
@@ -169,6 +172,16 @@ export class LocalContentWriter implements ContentWriter {
         this.#failure ??= wrap("sync content", error);
       },
     );
+  }
+
+  async #syncAndMark(file: FileHandle, sizeBytes: number): Promise<void> {
+    await file.datasync();
+    try {
+      await this.#ingest.markDurable(sizeBytes);
+    } catch (error) {
+      // An ingest that was aborted meanwhile: its commit will say so.
+      if (!isErrno(error, "ENOENT")) throw error;
+    }
   }
 
   /** Ends the writer's use once what is under way has ended. */

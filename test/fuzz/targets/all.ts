@@ -2,14 +2,22 @@ import type { FuzzTarget } from "#test/fuzz/target.ts";
 
 /** Loaded when it is run: each target's process should not wait for the modules of the others. */
 const targets: Readonly<Record<string, () => Promise<{ readonly target: FuzzTarget }>>> = {
+  Apply: () => import("#test/fuzz/targets/apply.ts"),
+  ArchiveExport: () => import("#test/fuzz/targets/archive-export.ts"),
   CdiSpec: () => import("#test/fuzz/targets/cdi-spec.ts"),
+  ContainerdImport: () => import("#test/fuzz/targets/containerd-import.ts"),
   ContainerStore: () => import("#test/fuzz/targets/container-store.ts"),
   ContentStore: () => import("#test/fuzz/targets/content-store.ts"),
   ContentStoreWriter: () => import("#test/fuzz/targets/content-store-writer.ts"),
   CSWalk: () => import("#test/fuzz/targets/cs-walk.ts"),
+  DecompressStream: () => import("#test/fuzz/targets/decompress-stream.ts"),
+  DiffApply: () => import("#test/fuzz/targets/diff-apply.ts"),
+  DiffCompare: () => import("#test/fuzz/targets/diff-compare.ts"),
   Exchange: () => import("#test/fuzz/targets/exchange.ts"),
   FiltersParse: () => import("#test/fuzz/targets/filters-parse.ts"),
+  ImagesCheck: () => import("#test/fuzz/targets/images-check.ts"),
   ImageStore: () => import("#test/fuzz/targets/image-store.ts"),
+  ImportIndex: () => import("#test/fuzz/targets/import-index.ts"),
   IntegCreateContainer: () => import("#test/fuzz/targets/integ-create-container.ts"),
   LeaseManager: () => import("#test/fuzz/targets/lease-manager.ts"),
   ParseProcPIDStatus: () => import("#test/fuzz/targets/parse-proc-pid-status.ts"),

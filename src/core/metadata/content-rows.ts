@@ -101,6 +101,17 @@ export function isShareable(tx: Transaction, digest: Digest): boolean {
   return rows.some((row) => stringMap(row, "labels")[shareableLabel] === "true");
 }
 
+/** How many bytes a blob has by the records, whichever namespace's. */
+export function recordedSize(tx: Transaction, digest: Digest): number | undefined {
+  const row = tx.sql.get(
+    `SELECT b.size FROM namespaces s
+     CROSS JOIN nodes n ON n.ns = s.name AND n.kind = 'content' AND n.key = ?
+     CROSS JOIN blobs b ON b.node = n.id LIMIT 1`,
+    digest,
+  );
+  return row && number(row, "size");
+}
+
 export function isBlobNamed(tx: Transaction, digest: Digest): boolean {
   const row = tx.sql.get(
     `SELECT 1 FROM namespaces s

@@ -17,6 +17,7 @@ import {
   isBlobNamed,
   isShareable,
   maskedLabels,
+  recordedSize,
   recordIngest,
   removeIngest,
 } from "#core/metadata/content-rows.ts";
@@ -125,7 +126,11 @@ export class NamespacedContentStore implements ContentStore {
     const ns = requireNamespace(ctx);
     const blob = await this.#state.view((tx) => findBlob(tx, ns, digest));
     if (!blob) throw notFound(`content digest ${digest}`);
-    return this.#backend.open(ctx, digest);
+    await using stack = new AsyncDisposableStack();
+    const reader = stack.use(await this.#backend.open(ctx, digest));
+    assertSize(blob.info, reader.sizeBytes);
+    stack.move();
+    return reader;
   }
 
   async status(ctx: Context, ref: string): Promise<IngestStatus> {
@@ -261,15 +266,15 @@ export class NamespacedContentStore implements ContentStore {
   ): Promise<ContentInfo | undefined> {
     if (!this.#shared && !(await this.#state.view((tx) => isShareable(tx, digest)))) return;
     const info = await this.#backend.info(ctx, digest).catch(undefinedIfNotFound);
-    return totalBytes === 0 || totalBytes === info?.sizeBytes ? info : undefined;
+    const recorded = await this.#state.view((tx) => recordedSize(tx, digest));
+    const isWhole = recorded === undefined || recorded === info?.sizeBytes;
+    return isWhole && (totalBytes === 0 || totalBytes === info?.sizeBytes) ? info : undefined;
   }
 
   async #assertWhole(ctx: Context, recorded: ContentInfo): Promise<void> {
-    const { digest, sizeBytes } = recorded;
+    const { digest } = recorded;
     try {
-      const held = await this.#backend.info(ctx, digest);
-      if (held.sizeBytes === sizeBytes) return;
-      throw notFound(`content ${digest}: ${held.sizeBytes} of ${sizeBytes} bytes held`);
+      assertSize(recorded, (await this.#backend.info(ctx, digest)).sizeBytes);
     } catch (error) {
       if (isNotFound(error)) {
         ctx.logger.warn("content is recorded but not whole on disk", { digest, error });
@@ -299,6 +304,12 @@ export class NamespacedContentStore implements ContentStore {
     await this.#backend.abort(ctx, ref).catch(undefinedIfNotFound);
     ctx.logger.debug("aborted ingest", { ref });
   }
+}
+
+/** A power cut or a full disk may leave a blob's name without all of its bytes: that is no blob. */
+function assertSize({ digest, sizeBytes }: ContentInfo, heldBytes: number): void {
+  if (heldBytes === sizeBytes) return;
+  throw notFound(`content ${digest}: ${heldBytes} of ${sizeBytes} bytes held`);
 }
 
 function undefinedIfNotFound(error: unknown): undefined {

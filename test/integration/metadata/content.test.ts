@@ -159,6 +159,16 @@ for (const [what, damage] of [
     const expected = await put(ctx, metadata.content, "r", Buffer.from("precious"));
     await damage(join(root, "content", "blobs", "sha256", digestHex(expected)));
     await rejects(metadata.content.info(ctx, expected), "not-found");
+    await rejects(metadata.content.open(ctx, expected), "not-found");
+    const other = inNamespace("other");
+    {
+      // Nor does another namespace take over what is left of it.
+      await using writer = await metadata.content.writer(other, { ref: "o", expected });
+      assert.strictEqual(writer.status().offset, 0);
+      await rejects(writer.commit(other, { expected }), "failed-precondition");
+      await writer.close();
+      await metadata.content.abort(other, "o");
+    }
     await using writer = await metadata.content.writer(ctx, { ref: "r", expected });
     await writer.write(Buffer.from("precious"));
     await rejects(writer.commit(ctx, { expected }), "already-exists");

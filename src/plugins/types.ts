@@ -8,6 +8,7 @@ import type { LeaseManager } from "#core/leases/leases.ts";
 import type { Metadata } from "#core/metadata/metadata.ts";
 import type { CallMetrics } from "#core/metrics/call-metrics.ts";
 import type { MetricSource } from "#core/metrics/metrics.ts";
+import type { MountHandler, MountManager } from "#core/mount/manager.ts";
 import type { TaskRuntime } from "#core/runtime/runtime.ts";
 import type { ShimManager } from "#core/runtime/shim-manager.ts";
 import type { SandboxController, SandboxStore } from "#core/sandbox/sandbox.ts";
@@ -31,6 +32,14 @@ export const LeasePlugin: PluginType<LeaseManager> = pluginType("io.containerd.l
 export const GcPlugin: PluginType<Collector> = pluginType("io.containerd.gc.v1");
 /** Shims by bundle; tasks and sandboxes stand on it. */
 export const ShimPlugin: PluginType<ShimManager> = pluginType("io.containerd.shim.v1");
+/** Makes the mounts that the kernel alone cannot. */
+export const MountManagerPlugin: PluginType<MountManager> = pluginType(
+  "io.containerd.mount-manager.v1",
+);
+/** Makes mounts of the type that is its id. */
+export const MountHandlerPlugin: PluginType<MountHandler> = pluginType(
+  "io.containerd.mount-handler.v1",
+);
 export const RuntimePlugin: PluginType<TaskRuntime> = pluginType("io.containerd.runtime.v2");
 export const SandboxStorePlugin: PluginType<SandboxStore> = pluginType(
   "io.containerd.sandbox.store.v1",

@@ -1,4 +1,8 @@
+import { constants } from "node:fs";
+import { access, stat } from "node:fs/promises";
+import { delimiter, isAbsolute, join } from "node:path";
 import type { Context } from "#pkg/context.ts";
+import { isErrno } from "#pkg/errors.ts";
 
 export interface ProgramRequest {
   readonly path: string;
@@ -56,4 +60,24 @@ export interface ProgramRunner {
    * Starts one that stays; its standard error is this process's. Throws when it cannot be started.
    */
   launch(request: LaunchRequest): LaunchedProgram;
+}
+
+/** A command of PATH, by its absolute path; undefined where there is none. */
+export async function findProgram(name: string, searchPath: string): Promise<string | undefined> {
+  for (const directory of searchPath.split(delimiter)) {
+    const path = join(directory, name);
+    // A relative entry would run whatever lies where the daemon was started.
+    if (isAbsolute(path) && (await isExecutable(path))) return path;
+  }
+  return undefined;
+}
+
+async function isExecutable(path: string): Promise<boolean> {
+  try {
+    await access(path, constants.X_OK);
+    return (await stat(path)).isFile();
+  } catch (error) {
+    if (isErrno(error, "ENOENT", "EACCES", "ENOTDIR", "ELOOP")) return false;
+    throw error;
+  }
 }

@@ -1,6 +1,6 @@
-import { constants } from "node:fs";
-import { access, stat } from "node:fs/promises";
-import { delimiter, isAbsolute, join } from "node:path";
+import { stat } from "node:fs/promises";
+import { delimiter, isAbsolute } from "node:path";
+import { findProgram } from "#core/runtime/program.ts";
 import { CodedError, isErrno, messageOf } from "#pkg/errors.ts";
 
 /** The runtime this daemon serves with supervisors of its own. */
@@ -38,11 +38,9 @@ export async function findShimBinary(runtime: string, search: ShimSearch): Promi
   if (runtime.includes("/") || name === undefined) {
     throw failed(`invalid runtime name ${runtime}, ${nameRule}`);
   }
-  for (const directory of [search.daemonDir, ...search.path.split(delimiter)]) {
-    const path = join(directory, name);
-    // A relative entry of PATH would run whatever lies where the daemon was started.
-    if (isAbsolute(path) && (await isExecutable(path))) return path;
-  }
+  const searched = [search.daemonDir, search.path].join(delimiter);
+  const path = await findProgram(name, searched);
+  if (path !== undefined) return path;
   throw failed(`runtime "${runtime}" binary not installed "${name}": file does not exist`);
 }
 
@@ -51,16 +49,6 @@ export function shimBinaryName(runtime: string): string | undefined {
   const parts = runtime.split(".");
   if (parts.length < 2 || parts[0] === "") return undefined;
   return `containerd-shim-${parts.at(-2)}-${parts.at(-1)}`;
-}
-
-async function isExecutable(path: string): Promise<boolean> {
-  try {
-    await access(path, constants.X_OK);
-    return (await stat(path)).isFile();
-  } catch (error) {
-    if (isErrno(error, "ENOENT", "EACCES", "ENOTDIR", "ELOOP")) return false;
-    throw error;
-  }
 }
 
 function failed(words: string, cause?: unknown): CodedError {

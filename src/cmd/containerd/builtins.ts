@@ -20,6 +20,8 @@ import { diffGrpc, diffService } from "#plugins/services/diff/plugin.ts";
 import { events } from "#plugins/services/events/plugin.ts";
 import { healthcheck } from "#plugins/services/health/plugin.ts";
 import { imagesGrpc, imagesService } from "#plugins/services/images/plugin.ts";
+import { mountManager } from "#plugins/mount/plugin.ts";
+import { mountsGrpc } from "#plugins/services/mounts/plugin.ts";
 import { introspectionGrpc, introspectionService } from "#plugins/services/introspection/plugin.ts";
 import { leasesGrpc } from "#plugins/services/leases/plugin.ts";
 import { namespacesGrpc, namespacesService } from "#plugins/services/namespaces/plugin.ts";
@@ -74,6 +76,7 @@ export function builtins(
     shimManager(host),
     localSandboxStore,
     shimSandboxController,
+    mountManager(host),
     taskRuntime,
     tasksService,
     restartMonitor,
@@ -84,6 +87,7 @@ export function builtins(
     diffGrpc,
     imagesGrpc,
     leasesGrpc,
+    mountsGrpc,
     namespacesGrpc,
     sandboxControllersGrpc,
     sandboxesGrpc,

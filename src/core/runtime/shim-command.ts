@@ -35,6 +35,8 @@ export interface ShimHost {
 /** A virtual machine may have to boot first. */
 const startTimeoutMs = 120_000;
 const infoTimeoutMs = 5_000;
+/** Where it is asked for by a client, who may leave before. */
+const runtimeInfoTimeoutMs = 30_000;
 /** Of a failed program's output in an error. */
 const quotedCharsMax = 4096;
 
@@ -84,6 +86,25 @@ export class ShimCommand {
       ctx.logger.warn("warnings while cleaning up dead shim", { id: bundle.id, warnings: words });
     }
     return parseDeleteOutput(result.stdout);
+  }
+
+  /** Runs `-info`: what the runtime says of itself, as it printed it. */
+  async info(ctx: Context, options: Any | undefined): Promise<Uint8Array> {
+    const { programs, env } = this.#host;
+    const bounded = ctx.withTimeout(runtimeInfoTimeoutMs);
+    const { failure, stdout, stderr } = await programs.run(bounded, {
+      path: this.path,
+      args: ["-info"],
+      env,
+      cwd: "/",
+      stdin: options ? encodeRuntimeOptions(options) : new Uint8Array(),
+      stderr: "apart",
+    });
+    bounded.throwIfEnded();
+    if (failure === "") return stdout;
+    const said = JSON.stringify(Buffer.from(stderr).toString("utf8").slice(0, quotedCharsMax));
+    const words = `failed to run [${this.path} -info]: ${failure} (stderr: ${said})`;
+    throw new CodedError("unknown", words);
   }
 
   #run(

@@ -1,8 +1,15 @@
+import type { MountManager } from "#core/mount/manager.ts";
 import { type Bundle, createBundle, deleteBundle } from "#core/runtime/bundle.ts";
 import type { CreateTaskOptions, ProcessExit, Task, TaskRuntime } from "#core/runtime/runtime.ts";
+import {
+  type RuntimeRequest,
+  runtimeInfoOf,
+  runtimeRequestOf,
+} from "#core/runtime/runtime-info-convert.ts";
 import type { ShimManager, StartRequest } from "#core/runtime/shim-manager.ts";
 import type { ShimRecord } from "#core/runtime/shim-record.ts";
 import { deleteInShim, ShimTask } from "#core/runtime/shim-task.ts";
+import { TaskMounts, type TaskMountsOptions, type TaskRootfs } from "#core/runtime/task-mounts.ts";
 import type { ShimCreateRequest } from "#core/runtime/task-proxy.ts";
 import type { Any } from "#pkg/any.ts";
 import { type Context, requireNamespace } from "#pkg/context.ts";
@@ -11,9 +18,14 @@ import { alreadyExists, hasCode, isNotFound, notFound, unavailable, wrap } from 
 /** Tasks in shims: one bundle, one shim (or a share in one), one task by the same id. */
 export class ShimTaskRuntime implements TaskRuntime {
   readonly #manager: ShimManager;
+  readonly #mounts: TaskMounts | undefined;
 
-  constructor(manager: ShimManager) {
+  /** Without a manager of mounts every mount is the shim's. */
+  constructor(manager: ShimManager, mounts?: MountManager) {
     this.#manager = manager;
+    const annotations: TaskMountsOptions["annotations"] = async (ctx, runtimePath) =>
+      (await this.#info(ctx, { runtimePath, options: undefined })).annotations;
+    this.#mounts = mounts && new TaskMounts({ manager: mounts, annotations });
   }
 
   async create(ctx: Context, id: string, options: CreateTaskOptions): Promise<Task> {
@@ -29,14 +41,21 @@ export class ShimTaskRuntime implements TaskRuntime {
       : options.runtimeOptions;
     const { runtime, sandbox, spec } = options;
     const request = { runtime, sandbox, spec, options: shimOptions };
+    let rootfs: TaskRootfs = { rootfs: options.rootfs, isOwn: false };
+    // On failure after the shim's end: it may be using them.
+    undo.defer(() => this.#undoMounts(ctx, id, rootfs));
     const record = await this.#startShim(ctx, bundle, request);
     undo.defer(() => this.#endFailed(ctx, record));
     failpoints.hit("task.shim-recorded");
+    if (this.#mounts) {
+      const { bootstrap } = record.link;
+      rootfs = await this.#mounts.activate(ctx, { id, runtime, bootstrap }, options.rootfs);
+    }
     let pid: number;
     try {
       pid = await this.#createInShim(ctx, record, {
         bundle: bundle.path,
-        rootfs: options.rootfs,
+        rootfs: rootfs.rootfs,
         io: options.io,
         options: shimOptions,
       });
@@ -79,8 +98,28 @@ export class ShimTaskRuntime implements TaskRuntime {
     }
     this.#manager.failpoints.hit("task.deleted");
     if (!record.cleanup) await this.#shutDown(ctx, record);
+    await this.#mounts?.deactivate(ctx, id);
     if (exit) return exit;
     throw wrap("failed to delete task", problem);
+  }
+
+  /** What a runtime says of itself: `containerd.types.RuntimeInfo` for a `RuntimeRequest`. */
+  async pluginInfo(ctx: Context, options: Any): Promise<Any> {
+    return (await this.#info(ctx, runtimeRequestOf(options))).any;
+  }
+
+  async #info(
+    ctx: Context,
+    { runtimePath, options }: RuntimeRequest,
+  ): Promise<ReturnType<typeof runtimeInfoOf>> {
+    const command = await this.#manager.findCommand(runtimePath);
+    return runtimeInfoOf(await command.info(ctx, options), command.path);
+  }
+
+  async #undoMounts(ctx: Context, id: string, { isOwn }: TaskRootfs): Promise<void> {
+    if (!isOwn) return;
+    const own = ctx.detached({ timeoutMs: this.#manager.options.timeouts.cleanup });
+    await this.#mounts?.deactivate(own, id);
   }
 
   #task(record: ShimRecord, pid?: number): ShimTask {

@@ -14,11 +14,17 @@ import { invalidArgument } from "#pkg/errors.ts";
 import type { LogLevel } from "#pkg/log.ts";
 import { pluginConfig } from "#pkg/plugin/config.ts";
 import { definePlugin, type PluginPlatform } from "#pkg/plugin/plugin.ts";
-import { one } from "#pkg/plugin/requirement.ts";
+import { one, optional } from "#pkg/plugin/requirement.ts";
 import type { Reaper } from "#pkg/sys/reaper.ts";
 import type { SpawnProcess } from "#pkg/sys/spawn.ts";
 import type { Syscalls } from "#pkg/sys/syscall.ts";
-import { EventPlugin, MetadataPlugin, RuntimePlugin, ShimPlugin } from "#plugins/types.ts";
+import {
+  EventPlugin,
+  MetadataPlugin,
+  MountManagerPlugin,
+  RuntimePlugin,
+  ShimPlugin,
+} from "#plugins/types.ts";
 
 /** What the daemon's main knows and a plugin must not ask the process for. */
 export interface RuntimeHost {
@@ -117,7 +123,7 @@ export function shimManager(host: RuntimeHost) {
 export const taskRuntime = definePlugin({
   type: RuntimePlugin,
   id: "task",
-  requires: { shims: one(ShimPlugin) },
+  requires: { shims: one(ShimPlugin), mounts: optional(MountManagerPlugin) },
   config: pluginConfig(v.object({ platforms: v.array(v.string()) }), {
     platforms: [`linux/${process.arch === "x64" ? "amd64" : process.arch}`],
   }),
@@ -128,7 +134,7 @@ export const taskRuntime = definePlugin({
     // The state's parents let a remapped root through to its bundle.
     for (const dir of [roots.root, roots.state]) await mkdir(dir, { recursive: true, mode: 0o711 });
     await loadShims(ctx, needs.shims, taskPlace(needs.shims));
-    return new ShimTaskRuntime(needs.shims);
+    return new ShimTaskRuntime(needs.shims, needs.mounts);
   },
 });
 

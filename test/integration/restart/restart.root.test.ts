@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { TestContext } from "node:test";
 import { isErrno } from "#pkg/errors.ts";
@@ -116,6 +116,25 @@ roomTest(
     assert.equal((await daemon.ctrOk(["t", "ls", "-q"])).trim(), "");
   },
 );
+
+roomTest("a terminal's output goes to the program of its label", async (room, t) => {
+  // Proved on Go containerd 2.1, by CONTAINERD_TEST_GO: 1.6 cannot start a terminal here.
+  if (daemonKind() === "go" && process.env["CONTAINERD_TEST_GO"] === undefined) {
+    t.skip("Go containerd 1.6 gives its restarted containers no terminal");
+    return;
+  }
+  const daemon = await startWithImage(room);
+  const seen = join(room.dir, "seen");
+  const program = join(room.dir, "logger");
+  const body = `exec 5>&-\nPATH=/bin:/usr/bin\nexec cat <&3 >>${seen}\n`;
+  await writeFile(program, `#!/bin/sh\n${body}`, { mode: 0o755 });
+  const labels = [running, `${label("loguri")}=binary://${program}`];
+  const flags = labels.flatMap((each) => ["--label", each]);
+  const script = "tty >/dev/null && echo on a terminal; exec sleep 1000";
+  await daemon.ctrOk(["c", "create", "-t", ...flags, "--", image, "c1", "sh", "-c", script]);
+  await until("it has logged", async () => (await textOf(seen)) === "on a terminal\r\n");
+  await removeAll(daemon);
+});
 
 function skipsPolicies(t: TestContext): boolean {
   if (daemonKind() === "ours") return false;

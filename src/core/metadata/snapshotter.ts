@@ -125,6 +125,12 @@ export class NamespacedSnapshotter implements Snapshotter {
     return this.#create(ctx, { key, parent, options, writable: false });
   }
 
+  async flush(ctx: Context, keys: readonly string[]): Promise<void> {
+    const records = await Promise.all(keys.map((key) => this.#record(ctx, key)));
+    const backendKeys = records.map((record) => record.backendKey);
+    await this.#backend.flush?.(ctx, backendKeys);
+  }
+
   async commit(
     ctx: Context,
     name: string,

@@ -62,6 +62,11 @@ export interface Snapshotter extends AsyncDisposable {
     parent: string,
     options?: SnapshotOptions,
   ): Promise<readonly Mount[]>;
+  /**
+   * Writes back the files of active snapshots, all at once, for commits that follow: those need not wait for the disk
+   * again. Nothing may be written into the snapshots in between. Does nothing where commits do not wait for the disk.
+   */
+  flush?(ctx: Context, keys: readonly string[]): Promise<void>;
   /** Turns active `key` into committed `name`; `key` is gone after. Throws `already-exists`, `not-found`. */
   commit(ctx: Context, name: string, key: string, options?: SnapshotOptions): Promise<void>;
   /** Throws `not-found`, and `failed-precondition` while it has children. */

@@ -86,6 +86,13 @@ export class LayerSnapshot implements AsyncDisposable {
     throw wrap("unable to prepare extraction snapshot", failure);
   }
 
+  /** What several hold goes to the disk at once, and their commits do not wait for it again. */
+  static async flush(ctx: Context, snapshots: readonly LayerSnapshot[]): Promise<void> {
+    const [first] = snapshots;
+    const keys = snapshots.map((snapshot) => snapshot.#key);
+    if (first) await first.#target.snapshotter.flush?.(ctx, keys);
+  }
+
   /** Under the chain's name; one that somebody else made meanwhile is as good. */
   async commit({ withParent }: { readonly withParent: boolean }): Promise<void> {
     const { snapshotter } = this.#target;

@@ -80,11 +80,13 @@ async function unpackInOrder(
   }
 }
 
+/** A layer that is being unpacked beside others, until its turn to be committed. */
 interface Started {
   readonly plan: LayerPlan;
   readonly lock: Disposable;
   readonly snapshot: LayerSnapshot;
   readonly applied: Promise<void>;
+  state: "unpacking" | "unpacked" | "flushed";
 }
 
 async function unpackTogether(
@@ -108,6 +110,7 @@ async function unpackTogether(
     }
     held.use(snapshot);
     const applied = Promise.withResolvers<void>();
+    const layer: Started = { plan, lock, snapshot, applied: applied.promise, state: "unpacking" };
     applied.promise.catch(() => {}); // an earlier layer's failure is the one that counts
     group.go(async (signal) => {
       const scoped = ctx.withSignal(signal);
@@ -119,22 +122,35 @@ async function unpackTogether(
           const mounts = asOverlay(job, plan, snapshot.mounts);
           await apply(scoped, job, { plan, index: i, fetches, arriving, mounts });
         }
+        layer.state = snapshot.isStaged ? "flushed" : "unpacked";
         applied.resolve();
       } catch (error) {
         applied.reject(error);
         throw error;
       }
     });
-    started.push({ plan, lock, snapshot, applied: applied.promise });
+    started.push(layer);
   }
-  for (const { plan, lock, snapshot, applied } of started) {
-    await applied.catch(async () => group.wait());
+  for (const layer of started) {
+    const { plan, lock, snapshot } = layer;
+    await layer.applied.catch(async () => group.wait());
+    if (layer.state === "unpacked") await flushUnpacked(ctx, started);
     await snapshot.commit({ withParent: true });
     // Another image with the same beginning goes on from here, not from the end of this one.
     lock[Symbol.dispose]();
     if (!snapshot.isStaged) await labelUncompressed(ctx, job, plan);
   }
   await group.wait();
+}
+
+/** Whatever is complete by now: an image whose layers come at once waits for the disk once. */
+async function flushUnpacked(ctx: Context, started: readonly Started[]): Promise<void> {
+  const layers = started.filter(({ state }) => state === "unpacked");
+  await LayerSnapshot.flush(
+    ctx,
+    layers.map(({ snapshot }) => snapshot),
+  );
+  for (const layer of layers) layer.state = "flushed";
 }
 
 /** A bind mount would take whiteouts for removals; what they hide is only known when the parent is. */

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
+import { DownloadLimit } from "#core/remotes/download-limit.ts";
 import type { Digest } from "#pkg/digest.ts";
 import { isNotFound } from "#pkg/errors.ts";
 import {
@@ -9,6 +10,7 @@ import {
   hostPlatform,
   type Image,
 } from "#test/support/images.ts";
+import { until } from "#test/support/processes.ts";
 import { FakeRegistry, reference, registryObject } from "./fake-registry.ts";
 import { anyOs, type Bench, storeObject, transferBench } from "./local-transfer.ts";
 
@@ -28,9 +30,13 @@ interface PullBench extends Bench {
   pull(): Promise<void>;
 }
 
-async function pullBench(t: TestContext, image: Image): Promise<PullBench> {
+async function pullBench(
+  t: TestContext,
+  image: Image,
+  given: Parameters<typeof transferBench>[1] = {},
+): Promise<PullBench> {
   const registry = new FakeRegistry(image);
-  const bench = await transferBench(t, { openResolver: () => registry });
+  const bench = await transferBench(t, { ...given, openResolver: () => registry });
   const progress = (step: Bench["steps"][number]): void => void bench.steps.push(step);
   return {
     ...bench,
@@ -104,6 +110,36 @@ test("several pulls at once fetch each blob once, and layers beside each other",
   const digests = bench.registry.fetched.map(({ digest }) => digest);
   assert.equal(new Set(digests).size, digests.length);
   assert.equal(bench.applier.applied.length, 3);
+});
+
+test("layers that are complete together wait for the disk once, before any of them is committed", async (t) => {
+  const image = layered(["a", "b", "c", "d"]);
+  const given = { capabilities: ["rebase"], unpackLimiter: new DownloadLimit(4) };
+  const bench = await pullBench(t, image, given);
+  const { applier, steps } = bench;
+  const apply = applier.apply.bind(applier);
+  const first = blobOf(image, "layer0");
+  applier.apply = async (...args) => {
+    if (args[1].digest === first) {
+      const isLast = (): boolean => steps.filter(({ event }) => event === "extracted").length === 3;
+      await until("the other layers are complete", isLast);
+    }
+    return apply(...args);
+  };
+  const order: string[] = [];
+  const { overlay } = bench.storage;
+  const commit = overlay.commit.bind(overlay);
+  Object.assign(overlay, {
+    flush: async (...[, keys]: Parameters<NonNullable<typeof overlay.flush>>) => {
+      order.push(`flush ${keys.length}`);
+    },
+    commit: async (...args: Parameters<typeof commit>) => {
+      order.push("commit");
+      await commit(...args);
+    },
+  });
+  await bench.pull();
+  assert.deepEqual(order, ["flush 4", "commit", "commit", "commit", "commit"]);
 });
 
 test("a pull that broke off goes on where it was", async (t) => {

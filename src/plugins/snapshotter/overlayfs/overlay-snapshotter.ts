@@ -45,6 +45,8 @@ const upperdirKey = "containerd.io/snapshot/overlay.upperdir";
 export class OverlaySnapshotter implements Snapshotter {
   readonly #options: OverlaySnapshotterOptions;
   readonly #records: SnapshotRecords;
+  /** Ids of active snapshots whose files are on the disk, for a commit that comes next. */
+  readonly #flushed = new Set<number>();
   readonly #directories: SnapshotDirectories;
   readonly #failpoints: Failpoints;
 
@@ -116,6 +118,12 @@ export class OverlaySnapshotter implements Snapshotter {
     return this.#create(ctx, "view", key, parent, options?.labels ?? {});
   }
 
+  async flush(ctx: Context, keys: readonly string[]): Promise<void> {
+    const ids = await Promise.all(keys.map(async (key) => (await this.#records.get(key)).id));
+    await this.#directories.sync(ctx);
+    for (const id of ids) this.#flushed.add(id);
+  }
+
   async commit(
     ctx: Context,
     name: string,
@@ -129,7 +137,7 @@ export class OverlaySnapshotter implements Snapshotter {
     }
     const usage = await this.#options.workers.run(ctx, { kind: "usage", path });
     // Files first: a record on disk must not promise layers that are not.
-    await this.#directories.sync(ctx);
+    if (!this.#flushed.delete(id)) await this.#directories.sync(ctx);
     this.#failpoints.hit("overlayfs.commit-synced");
     try {
       await this.#records.commit(name, key, usage, options);
@@ -140,7 +148,8 @@ export class OverlaySnapshotter implements Snapshotter {
 
   async remove(ctx: Context, key: string): Promise<void> {
     try {
-      await this.#records.remove(key);
+      const { id } = await this.#records.remove(key);
+      this.#flushed.delete(id);
     } catch (error) {
       throw wrap(`failed to remove snapshot ${key}`, error);
     }
@@ -219,6 +228,7 @@ export class OverlaySnapshotter implements Snapshotter {
   async #adopt(ctx: Context, id: number, parent: string): Promise<void> {
     const questions = await readOpenQuestions(this.#directories.path(id));
     if (!questions) return;
+    this.#flushed.delete(id);
     const parents = (await this.#records.parentIds(parent)).map((p) => this.#upper(p));
     const root = this.#upper(id);
     await this.#options.workers.run(ctx, { kind: "adopt", root, parents, questions });

@@ -77,7 +77,7 @@ export const transferConfig = pluginConfig(schema, {
   // Ours alone: upstream's daemon has no credentials but those that clients send.
   docker_config: "",
   // Upstream unpacks one layer after the other.
-  max_concurrent_unpacks: 3,
+  max_concurrent_unpacks: 2,
 });
 
 export type TransferConfig = v.InferOutput<typeof schema>;

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { DownloadLimit } from "#core/remotes/download-limit.ts";
 import type { Digest } from "#pkg/digest.ts";
-import { isNotFound } from "#pkg/errors.ts";
+import { alreadyExists, isNotFound } from "#pkg/errors.ts";
 import {
   buildImage,
   buildIndex,
@@ -110,6 +110,55 @@ test("several pulls at once fetch each blob once, and layers beside each other",
   const digests = bench.registry.fetched.map(({ digest }) => digest);
   assert.equal(new Set(digests).size, digests.length);
   assert.equal(bench.applier.applied.length, 3);
+});
+
+for (const [how, given] of [
+  ["in order", {}],
+  ["beside each other", { capabilities: ["rebase"], unpackLimiter: new DownloadLimit(3) }],
+] as const) {
+  test(`a layer that a remote snapshotter has is not fetched, ${how}`, async (t) => {
+    const image = layered(["a", "b", "c"]);
+    const bench = await pullBench(t, image, given);
+    const { overlay } = bench.storage;
+    const prepare = overlay.prepare.bind(overlay);
+    const had: string[] = [];
+    overlay.prepare = async (ctx, key, parent, options) => {
+      const target = options?.labels?.["containerd.io/snapshot.ref"] ?? "";
+      const mounts = await prepare(ctx, key, parent, options);
+      if (had.length > 0) return mounts;
+      had.push(target);
+      await overlay.commit(ctx, target, key, options);
+      throw alreadyExists(`target snapshot ${target}`);
+    };
+    await bench.pull();
+    const fetched = bench.registry.fetched.map(({ digest }) => image.roles.get(digest));
+    assert.deepEqual(new Set(fetched), new Set(["manifest", "config", "layer1", "layer2"]));
+    const chain = await Array.fromAsync(overlay.list(bench.ctx), ({ parent }) => parent);
+    assert.equal(chain.length, 3);
+    assert.ok(chain.includes(had[0] ?? "none"));
+  });
+}
+
+test("a layer that a snapshotter stages is committed without being fetched", async (t) => {
+  const image = layered(["a", "b", "c"]);
+  const given = { capabilities: ["rebase"], unpackLimiter: new DownloadLimit(3) };
+  const bench = await pullBench(t, image, given);
+  const { overlay, metadata } = bench.storage;
+  const prepare = overlay.prepare.bind(overlay);
+  let prepared = 0;
+  overlay.prepare = async (...args) => {
+    const mounts = await prepare(...args);
+    const isStaged = ++prepared === 2;
+    return isStaged ? mounts.map((mount) => ({ ...mount, options: ["ro", "rbind"] })) : mounts;
+  };
+  await bench.pull();
+  const fetched = bench.registry.fetched.map(({ digest }) => image.roles.get(digest));
+  assert.deepEqual(new Set(fetched), new Set(["manifest", "config", "layer0", "layer2"]));
+  assert.equal((await Array.fromAsync(overlay.list(bench.ctx))).length, 3);
+  const labelled = await Array.fromAsync(
+    metadata.content.list(bench.ctx, ['labels."containerd.io/uncompressed"']),
+  );
+  assert.equal(labelled.length, 2);
 });
 
 test("layers that are complete together wait for the disk once, before any of them is committed", async (t) => {

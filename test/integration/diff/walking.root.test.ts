@@ -281,6 +281,15 @@ describe("the walking differ compares", { skip: needsRoot }, () => {
     });
   }
 
+  test("no later than a time before 1970 is refused", async () => {
+    await using bench = await openBench("overlayfs");
+    const comparing = bench.differ.compare(ctx, [], [], { sourceDateEpoch: -1n });
+    await assert.rejects(comparing, (error: Error) => {
+      assert.match(error.message, /source date epoch -1 must be non-negative/);
+      return codeOf(error) === "invalid-argument";
+    });
+  });
+
   test("an unknown media type is for another differ", async () => {
     await using bench = await openBench("overlayfs");
     await assert.rejects(

@@ -77,7 +77,7 @@ export function builtins(
     localSandboxStore,
     shimSandboxController,
     mountManager(host),
-    taskRuntime,
+    taskRuntime(host),
     tasksService,
     restartMonitor,
     cgroupMonitor(metrics),

@@ -10,11 +10,12 @@ import { defaultShimTimeouts, ShimManager, type ShimTimeouts } from "#core/runti
 import { SpawnedPrograms } from "#core/runtime/spawned-programs.ts";
 import { groupings } from "#core/runtime/supervisor-group.ts";
 import { ShimTaskRuntime } from "#core/runtime/task-runtime.ts";
-import { invalidArgument } from "#pkg/errors.ts";
+import { invalidArgument, isErrno } from "#pkg/errors.ts";
 import type { LogLevel } from "#pkg/log.ts";
 import { pluginConfig } from "#pkg/plugin/config.ts";
 import { definePlugin, type PluginPlatform } from "#pkg/plugin/plugin.ts";
-import { one, optional } from "#pkg/plugin/requirement.ts";
+import { byId, one, optional } from "#pkg/plugin/requirement.ts";
+import { FS_MAGIC } from "#pkg/sys/constants.ts";
 import type { Reaper } from "#pkg/sys/reaper.ts";
 import type { SpawnProcess } from "#pkg/sys/spawn.ts";
 import type { Syscalls } from "#pkg/sys/syscall.ts";
@@ -24,6 +25,7 @@ import {
   MountManagerPlugin,
   RuntimePlugin,
   ShimPlugin,
+  WarningPlugin,
 } from "#plugins/types.ts";
 
 /** What the daemon's main knows and a plugin must not ask the process for. */
@@ -120,23 +122,42 @@ export function shimManager(host: RuntimeHost) {
   });
 }
 
-export const taskRuntime = definePlugin({
-  type: RuntimePlugin,
-  id: "task",
-  requires: { shims: one(ShimPlugin), mounts: optional(MountManagerPlugin) },
-  config: pluginConfig(v.object({ platforms: v.array(v.string()) }), {
-    platforms: [`linux/${process.arch === "x64" ? "amd64" : process.arch}`],
-  }),
-  async init({ ctx, needs, config, platforms, exports }) {
-    platforms.push(...config.platforms.map(parsePlatform));
-    exports.set("log-uri-schemes", "fifo,binary,binary-v2,file");
-    const { roots } = needs.shims.options;
-    // The state's parents let a remapped root through to its bundle.
-    for (const dir of [roots.root, roots.state]) await mkdir(dir, { recursive: true, mode: 0o711 });
-    await loadShims(ctx, needs.shims, taskPlace(needs.shims));
-    return new ShimTaskRuntime(needs.shims, needs.mounts);
-  },
-});
+export function taskRuntime({ sys }: Pick<RuntimeHost, "sys">) {
+  return definePlugin({
+    type: RuntimePlugin,
+    id: "task",
+    requires: {
+      shims: one(ShimPlugin),
+      mounts: optional(MountManagerPlugin),
+      deprecations: byId(WarningPlugin, "deprecations"),
+    },
+    config: pluginConfig(v.object({ platforms: v.array(v.string()) }), {
+      platforms: [`linux/${process.arch === "x64" ? "amd64" : process.arch}`],
+    }),
+    async init({ ctx, needs, config, platforms, exports }) {
+      platforms.push(...config.platforms.map(parsePlatform));
+      exports.set("log-uri-schemes", "fifo,binary,binary-v2,file");
+      const { roots } = needs.shims.options;
+      // The state's parents let a remapped root through to its bundle.
+      for (const dir of [roots.root, roots.state]) {
+        await mkdir(dir, { recursive: true, mode: 0o711 });
+      }
+      await loadShims(ctx, needs.shims, taskPlace(needs.shims));
+      if (!isCgroupV2(sys)) needs.deprecations.emit("io.containerd.deprecation/cgroup-v1");
+      return new ShimTaskRuntime(needs.shims, needs.mounts);
+    },
+  });
+}
+
+/** Whether version 2 is all there is: a hierarchy beside those of version 1 does not count. */
+function isCgroupV2(sys: Pick<Syscalls, "statfs">): boolean {
+  try {
+    return sys.statfs("/sys/fs/cgroup").type === FS_MAGIC.CGROUP2;
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return false;
+    throw error;
+  }
+}
 
 function socketDirOf(configured: string, state: string): string {
   if (configured === "") {

@@ -20,6 +20,7 @@ import { codeOf, type ErrorCode } from "#pkg/errors.ts";
 import { createClient } from "#pkg/rpc/client.ts";
 import { GrpcTransport } from "#pkg/rpc/grpc/transport.ts";
 import type { Client } from "#pkg/rpc/service.ts";
+import { FS_MAGIC } from "#pkg/sys/constants.ts";
 import { linux } from "#pkg/sys/linux.ts";
 import { type Daemon, daemonKind, startDaemon } from "#test/support/daemon.ts";
 import { whyNot } from "#test/support/needs.ts";
@@ -282,12 +283,19 @@ roomTest("a runtime says of itself what it is", async (room) => {
   const runc = await ask("io.containerd.runc.v2");
   assert.equal(runc.name, "io.containerd.runc.v2");
   assert.notEqual(runc.version?.version, "");
+  assert.match(Buffer.from(runc.features?.value ?? []).toString("utf8"), /"ociVersionMax":\s*"1\./);
   await assert.rejects(ask("io.containerd.nowhere.v1"), /binary not installed/);
   await assert.rejects(ask(""), /no runtime name/);
   const asked = { type: "io.containerd.content.v1", id: "content" };
   const options = { typeUrl: RuntimeRequestSchema.typeName, value: new Uint8Array() };
   await rejectsAs(introspection.pluginInfo(ctx, { ...asked, options }), "not-implemented");
   await rejectsAs(introspection.pluginInfo(ctx, { ...asked, id: "none" }), "not-found");
+  const { deprecations } = await introspection.server(ctx, {});
+  const isUnified = linux.statfs("/sys/fs/cgroup").type === FS_MAGIC.CGROUP2;
+  assert.deepEqual(
+    deprecations.map(({ id }) => id),
+    isUnified ? [] : ["io.containerd.deprecation/cgroup-v1"],
+  );
   const { plugin } = await introspection.pluginInfo(ctx, asked);
   assert.equal(plugin?.id, "content");
 });

@@ -39,37 +39,14 @@ export class CdiRegistry {
   }
 
   static async read(directories = defaultCdiDirectories): Promise<CdiRegistry> {
-    const errors = new Map<string, string[]>();
-    const note = (path: string, problem: string): void => {
-      errors.set(path, [...(errors.get(path) ?? []), problem]);
-    };
-    const devices = new Map<string, Entry>();
-    const conflicts = new Set<string>();
+    const found = new Findings();
     for (const [priority, directory] of directories.entries()) {
-      for (const path of await filesIn(directory)) {
-        try {
-          const spec = checkCdiSpec(await parseFile(path));
-          for (const [name, edits] of devicesOf(spec)) {
-            const other = devices.get(name);
-            if (other?.priority === priority) {
-              conflicts.add(name);
-              const both = `${JSON.stringify(path)}, ${JSON.stringify(other.path)}`;
-              const problem = `conflicting device ${JSON.stringify(name)} (specs ${both})`;
-              note(path, problem);
-              note(other.path, problem);
-            } else {
-              // One that was in conflict below is settled by a stronger directory: upstream
-              // leaves it out all the same.
-              devices.set(name, { path, priority, spec, edits });
-            }
-          }
-        } catch (error) {
-          note(path, `failed to load CDI Spec ${path}: ${messageOf(error)}`);
-        }
+      for (const path of (await found.attempt(directory, () => filesIn(directory))) ?? []) {
+        const spec = await found.attempt(path, async () => checkCdiSpec(await parseFile(path)));
+        if (spec) found.add({ path, priority, spec });
       }
     }
-    for (const name of conflicts) devices.delete(name);
-    return new CdiRegistry(devices, errors);
+    return new CdiRegistry(found.devices(), found.errors);
   }
 
   /** Qualified names, sorted. */
@@ -99,6 +76,51 @@ export class CdiRegistry {
       edits.push(entry.edits);
     }
     return withContainerEdits(await Promise.all(edits.map(completeEdits)));
+  }
+}
+
+/** What files say, while they are read: the stronger directory after the weaker. */
+class Findings {
+  readonly errors = new Map<string, string[]>();
+  readonly #devices = new Map<string, Entry>();
+  readonly #conflicts = new Set<string>();
+
+  /** Undefined for what fails, which is noted. */
+  async attempt<T>(path: string, work: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await work();
+    } catch (error) {
+      this.#note(path, `failed to load CDI Spec ${path}: ${messageOf(error)}`);
+      return undefined;
+    }
+  }
+
+  add(file: Omit<Entry, "edits">): void {
+    for (const [name, edits] of devicesOf(file.spec)) {
+      const other = this.#devices.get(name);
+      if (other?.priority === file.priority) {
+        this.#conflict(name, [file.path, other.path]);
+      } else {
+        this.#devices.set(name, { ...file, edits });
+      }
+    }
+  }
+
+  /** Without what is in conflict: a stronger directory does not settle that, as upstream. */
+  devices(): ReadonlyMap<string, Entry> {
+    return new Map([...this.#devices].filter(([name]) => !this.#conflicts.has(name)));
+  }
+
+  #conflict(name: string, paths: readonly string[]): void {
+    this.#conflicts.add(name);
+    const specs = paths.map((path) => JSON.stringify(path)).join(", ");
+    for (const path of paths) {
+      this.#note(path, `conflicting device ${JSON.stringify(name)} (specs ${specs})`);
+    }
+  }
+
+  #note(path: string, problem: string): void {
+    this.errors.set(path, [...(this.errors.get(path) ?? []), problem]);
   }
 }
 

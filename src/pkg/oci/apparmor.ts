@@ -1,6 +1,6 @@
 import { access, readFile } from "node:fs/promises";
 import { join } from "node:path/posix";
-import { isErrno } from "#pkg/errors.ts";
+import { invalidArgument, isErrno } from "#pkg/errors.ts";
 
 /** What a profile refers to, which differs between hosts. */
 export interface ApparmorHost {
@@ -13,8 +13,13 @@ export interface ApparmorHost {
 /**
  * The text of the default profile: everything but mounting and writing to what is the kernel's.
  * Seccomp and capabilities do the rest.
+ *
+ * Throws `invalid-argument` for a name that would not stay one word of that text.
  */
 export function defaultApparmorProfile(name: string, host: ApparmorHost): string {
+  if (!/^[A-Za-z0-9_.:/+-]{1,255}$/.test(name)) {
+    throw invalidArgument(`AppArmor profile name ${JSON.stringify(name.slice(0, 100))}`);
+  }
   const has = (path: string): boolean => host.includes.includes(path);
   return `${has("abi/3.0") ? "abi <abi/3.0>,\n" : ""}
 ${has("tunables/global") ? "#include <tunables/global>" : "@{PROC}=/proc/"}

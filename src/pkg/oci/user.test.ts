@@ -40,6 +40,8 @@ suite("resolveUser", () => {
     ["web:wheel", 1000, 10],
     ["web:7", 1000, 7],
     ["3:bin", 3, 2],
+    ["web:", 1000, 0],
+    [":7", 0, 7],
     ["2147483647", 2147483647, 0],
   ] as const) {
     test(`resolveUser() finds ${text}`, async () => {

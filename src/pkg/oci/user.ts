@@ -57,9 +57,10 @@ export async function resolveUser(root: RootFiles, text: string): Promise<UserId
     if (uid === undefined) throw notFound(`no users found: ${JSON.stringify(user)}`);
     return { uid, gid: 0 };
   }
+  // An empty part of the two is 0, as upstream.
   return {
-    uid: uid ?? (await uidOf(root, user, text)),
-    gid: gid ?? (await gidOf(root, group, text)),
+    uid: uid ?? (user === "" ? 0 : await uidOf(root, user, text)),
+    gid: gid ?? (group === "" ? 0 : await gidOf(root, group, text)),
   };
 }
 

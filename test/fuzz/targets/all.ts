@@ -20,6 +20,7 @@ const targets: Readonly<Record<string, () => Promise<{ readonly target: FuzzTarg
   ImportIndex: () => import("#test/fuzz/targets/import-index.ts"),
   IntegCreateContainer: () => import("#test/fuzz/targets/integ-create-container.ts"),
   LeaseManager: () => import("#test/fuzz/targets/lease-manager.ts"),
+  LoadDefaultProfile: () => import("#test/fuzz/targets/load-default-profile.ts"),
   ParseProcPIDStatus: () => import("#test/fuzz/targets/parse-proc-pid-status.ts"),
   ParseSpec: () => import("#test/fuzz/targets/parse-spec.ts"),
   ResolveUser: () => import("#test/fuzz/targets/resolve-user.ts"),

@@ -79,3 +79,13 @@ test("a blob that the disk did not take while it was written is not committed", 
   await assert.rejects(writer.commit(ctx), /^CodedError: sync content: EIO/);
   assert.deepStrictEqual(published, []);
 });
+
+test("nor is it said to be held by the disk when its writer is closed", async (t) => {
+  let syncs = 0;
+  const { writer } = await writerWith(t, async () => {
+    if (++syncs === 1) throw new CodedError("unknown", "EIO");
+  });
+  for (let i = 0; i < 8; i++) await writer.write(piece);
+  await writer.close();
+  assert.strictEqual(syncs, 1);
+});

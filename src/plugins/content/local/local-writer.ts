@@ -41,6 +41,8 @@ export class LocalContentWriter implements ContentWriter {
   #tail: Promise<void> = Promise.resolve();
   #unsyncedBytes = 0;
   #syncing: Promise<void> | undefined;
+  /** Some of what was written the disk may never get; which, the kernel does not say. */
+  #isLossy = false;
 
   constructor(
     host: WriterHost,
@@ -126,8 +128,10 @@ export class LocalContentWriter implements ContentWriter {
     if (!file) return;
     try {
       // So that a resume after a power cut finds what the client was told is held.
-      await file.datasync();
-      await this.#ingest.markDurable(this.#offset);
+      if (!this.#isLossy) {
+        await file.datasync();
+        await this.#ingest.markDurable(this.#offset);
+      }
       await this.#ingest.touch(this.#updatedAt);
     } catch (error) {
       // The directory is gone when the ingest was aborted meanwhile.
@@ -169,6 +173,7 @@ export class LocalContentWriter implements ContentWriter {
       },
       (error: unknown) => {
         // Not tried again: what the kernel could not write it may already have forgotten.
+        this.#isLossy = true;
         this.#failure ??= wrap("sync content", error);
       },
     );

@@ -23,6 +23,13 @@ export function nanosToTimestamp(nanos: UnixNanos): { seconds: bigint; nanos: nu
   return { seconds, nanos: Number(nanos - seconds * 1_000_000_000n) };
 }
 
+/** What a time that nobody set is for Go clients: the first day of the year 1. */
+const unsetTime = { seconds: -62_135_596_800n, nanos: 0 };
+
+export function timestampOrUnset(time: UnixNanos | undefined): { seconds: bigint; nanos: number } {
+  return time === undefined ? unsetTime : nanosToTimestamp(time);
+}
+
 export function timestampToNanos(timestamp: { seconds: bigint; nanos: number }): UnixNanos {
   return timestamp.seconds * 1_000_000_000n + BigInt(timestamp.nanos);
 }

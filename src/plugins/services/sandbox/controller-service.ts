@@ -9,12 +9,9 @@ import type { Context } from "#pkg/context.ts";
 import { CodedError, wrap } from "#pkg/errors.ts";
 import { quote } from "#pkg/log-format.ts";
 import { type Handlers, type Service, serve } from "#pkg/rpc/service.ts";
-import { nanosToTimestamp, nowNanos, type UnixNanos } from "#pkg/time.ts";
+import { nanosToTimestamp, nowNanos, timestampOrUnset } from "#pkg/time.ts";
 
 type ControllerHandlers = Handlers<typeof Controller>;
-
-/** What a time that nobody set is for Go clients: the first day of the year 1. */
-const unsetTime = { seconds: -62_135_596_800n, nanos: 0 };
 
 /**
  * containerd.services.sandbox.v1.Controller: each call goes to the controller it names. Creations,
@@ -65,7 +62,7 @@ function lifecycle(find: Find, publisher: Publisher): ControllerHandlers {
       await publisher.publish(ctx, topics.sandboxStart, sandboxStart({ sandboxId }));
       return {
         ...instance,
-        createdAt: timeMessage(createdAt),
+        createdAt: timestampOrUnset(createdAt),
         labels: { ...labels },
         ...(spec && { spec: { ...spec } }),
       };
@@ -102,8 +99,8 @@ function observation(find: Find, publisher: Publisher): ControllerHandlers {
       return {
         ...more,
         info: { ...info },
-        createdAt: timeMessage(createdAt),
-        exitedAt: timeMessage(exitedAt),
+        createdAt: timestampOrUnset(createdAt),
+        exitedAt: timestampOrUnset(exitedAt),
         // Go's clients look into it without asking whether it is there.
         extra: { ...(extra ?? { typeUrl: "", value: new Uint8Array() }) },
       };
@@ -113,7 +110,7 @@ function observation(find: Find, publisher: Publisher): ControllerHandlers {
       if (!metric) return {};
       const { id, timestamp, data } = metric;
       return {
-        metrics: { id, timestamp: timeMessage(timestamp), ...(data && { data: { ...data } }) },
+        metrics: { id, timestamp: timestampOrUnset(timestamp), ...(data && { data: { ...data } }) },
       };
     },
   };
@@ -147,8 +144,4 @@ function bare(id: string): SandboxInput {
     sandboxer: "",
     extensions: {},
   };
-}
-
-function timeMessage(time: UnixNanos | undefined): { seconds: bigint; nanos: number } {
-  return time === undefined ? unsetTime : nanosToTimestamp(time);
 }

@@ -9,11 +9,8 @@ import type { Deprecations } from "#core/introspection/deprecations.ts";
 import type { ProcessExit, ProcessState, TaskIo, TaskStatus } from "#core/runtime/runtime.ts";
 import type { Any } from "#pkg/any.ts";
 import { invalidArgument, messageOf } from "#pkg/errors.ts";
-import { nanosToTimestamp, type UnixNanos } from "#pkg/time.ts";
+import { nanosToTimestamp, timestampOrUnset } from "#pkg/time.ts";
 import type { TaskMetric } from "./local.ts";
-
-/** What a time that nobody set is for Go clients: the first day of the year 1. */
-const unsetTime = { seconds: -62_135_596_800n, nanos: 0 };
 
 const statuses = {
   unknown: Status.UNKNOWN,
@@ -34,7 +31,7 @@ export function processMessage(state: ProcessState): MessageInitShape<typeof Pro
     stderr: state.stderr,
     terminal: state.terminal,
     exitStatus: state.exitStatus,
-    exitedAt: timeMessage(state.exitedAt),
+    exitedAt: timestampOrUnset(state.exitedAt),
   };
 }
 
@@ -42,7 +39,12 @@ export function deleteMessage(
   id: string,
   exit: ProcessExit,
 ): MessageInitShape<typeof DeleteResponseSchema> {
-  return { id, pid: exit.pid, exitStatus: exit.exitStatus, exitedAt: timeMessage(exit.exitedAt) };
+  return {
+    id,
+    pid: exit.pid,
+    exitStatus: exit.exitStatus,
+    exitedAt: timestampOrUnset(exit.exitedAt),
+  };
 }
 
 export function metricsMessage(
@@ -55,10 +57,6 @@ export function metricsMessage(
       data: { ...data },
     })),
   };
-}
-
-export function timeMessage(time: UnixNanos | undefined): { seconds: bigint; nanos: number } {
-  return time === undefined ? unsetTime : nanosToTimestamp(time);
 }
 
 export function ioOf({ stdin, stdout, stderr, terminal }: TaskIo): TaskIo {

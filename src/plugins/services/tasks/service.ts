@@ -2,6 +2,7 @@ import { Tasks } from "#api/services/tasks/v1/tasks_pb.ts";
 import type { Deprecations } from "#core/introspection/deprecations.ts";
 import { CodedError, invalidArgument } from "#pkg/errors.ts";
 import { type Handlers, type Service, serve } from "#pkg/rpc/service.ts";
+import { timestampOrUnset } from "#pkg/time.ts";
 import {
   anyOf,
   deleteMessage,
@@ -10,7 +11,6 @@ import {
   processMessage,
   requestOfOptions,
   taskApiOf,
-  timeMessage,
 } from "./convert.ts";
 import { assertSupported, type LocalTasks } from "./local.ts";
 
@@ -103,7 +103,7 @@ function processes(tasks: LocalTasks): TaskHandlers {
     async wait(ctx, { containerId, execId }) {
       const task = await tasks.task(ctx, containerId);
       const { exitStatus, exitedAt } = await task.wait(ctx, execId);
-      return { exitStatus, exitedAt: timeMessage(exitedAt) };
+      return { exitStatus, exitedAt: timestampOrUnset(exitedAt) };
     },
   };
 }

@@ -5,6 +5,7 @@ import type { Mount } from "#core/mount/mount.ts";
 import { chainIds } from "#core/unpack/chain-id.ts";
 import { LayerFetches } from "#core/unpack/layer-fetches.ts";
 import { type LayerPlan, LayerSnapshot } from "#core/unpack/layer-snapshot.ts";
+import { takePlace } from "#core/unpack/unpack-place.ts";
 import type { FetchBlob, Limiter, UnpackProgress, UnpackTarget } from "#core/unpack/unpack.ts";
 import type { Context } from "#pkg/context.ts";
 import type { Digest } from "#pkg/digest.ts";
@@ -96,7 +97,7 @@ async function unpackTogether(
   fetches: LayerFetches,
   limiter: Limiter,
 ): Promise<void> {
-  // Chains are locked parents first by everybody, and a place of the limiter is held only while nothing is waited for.
+  // Chains are locked parents first by everybody, and a place of the limiter is not held for long while a layer waits.
   await using held = new AsyncDisposableStack();
   await using group = new TaskGroup(ctx.signal);
   const started: Started[] = [];
@@ -118,7 +119,7 @@ async function unpackTogether(
         if (!snapshot.isStaged) {
           fetches.start(i);
           const arriving = await fetches.arriving(scoped, i);
-          using _place = await limiter.acquire(scoped);
+          using _place = await takePlace(scoped, limiter, arriving);
           const mounts = asOverlay(job, plan, snapshot.mounts);
           await apply(scoped, job, { plan, index: i, fetches, arriving, mounts });
         }

@@ -18,7 +18,7 @@ export interface TreeWorkersOptions {
 }
 
 /** More than the layers that are unpacked at once: of those, each may be waiting for a slow registry. */
-const workersMaxDefault = 5;
+const workersMaxDefault = 8;
 const queueMax = 10_000;
 const idleMsDefault = 10_000;
 /** What still hangs in the kernel then is left to it. */

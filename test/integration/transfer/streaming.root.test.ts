@@ -30,13 +30,18 @@ function imageOf(count: number): Image {
 const layerOf = ({ roles }: Image, index: number): string =>
   [...roles].find(([, role]) => role === `layer${index}`)?.[0] ?? "";
 
+function addImage(registry: FaultRegistry, image: Image, repository: string): void {
+  for (const bytes of image.blobs.values()) registry.addBlob(bytes);
+  const manifest = JSON.parse(String(image.blobs.get(image.target.digest))) as object; // -- built by this test
+  assert.equal(registry.addManifest(repository, manifest, "1").digest, image.target.digest);
+}
+
 interface Setup {
   readonly ctx: Context;
   readonly daemon: Daemon;
   readonly registry: FaultRegistry;
-  readonly reference: string;
   readonly steps: Progress[];
-  readonly pull: () => Promise<void>;
+  readonly pull: (repository?: string) => Promise<void>;
   /** Paths below the snapshots' directories. */
   readonly files: () => Promise<readonly string[]>;
 }
@@ -48,27 +53,23 @@ async function setUp(room: Room, image: Image, unpacksMax?: number): Promise<Set
   const daemon = await startDaemon(room, { kind: "ours", config });
   const ctx = Context.background({ signal: room.signal, namespace: room.namespace });
   const registry = room.resources.use(await startFaultRegistry());
-  for (const bytes of image.blobs.values()) registry.addBlob(bytes);
-  const manifest = JSON.parse(String(image.blobs.get(image.target.digest))) as object; // -- built by this test
-  assert.equal(registry.addManifest("image", manifest, "1").digest, image.target.digest);
-  const reference = `${registry.host}/image:1`;
-  const source: RegistryObject = {
-    kind: "registry",
-    reference,
-    headers: {},
-    hostDir: "",
-    credentials: undefined,
-    defaultScheme: "http",
-  };
-  const store = storeObject({ name: reference, platforms: [hostPlatform], unpacks });
+  addImage(registry, image, "image");
   const steps: Progress[] = [];
   return {
     ctx,
     daemon,
     registry,
-    reference,
     steps,
-    pull: async () => {
+    pull: async (repository = "image") => {
+      const reference = `${registry.host}/${repository}:1`;
+      const none = { headers: {}, hostDir: "", credentials: undefined };
+      const source: RegistryObject = {
+        kind: "registry",
+        reference,
+        ...none,
+        defaultScheme: "http",
+      };
+      const store = storeObject({ name: reference, platforms: [hostPlatform], unpacks });
       await using transport = new GrpcTransport({ path: daemon.address });
       const progress = (step: Progress): void => void steps.push(step);
       await new GrpcTransferrer(transport).transfer(ctx, source, store, { progress });
@@ -142,7 +143,7 @@ for (const unpacksMax of [1, 3]) {
       assert.ok(!(await daemon.ctrOk(["snapshots", "ls"])).includes("extract-"));
       assert.ok(!(await daemon.ctrOk(["content", "ls", "-q"])).includes(digest));
       if (what === "another digest") {
-        assert.equal((await daemon.ctrOk(["content", "active"])).trim().split("\n").length, 1);
+        assert.ok(!(await daemon.ctrOk(["content", "active"])).includes(digest));
       }
       await pull();
       assert.ok((await daemon.ctrOk(["content", "ls", "-q"])).includes(digest));
@@ -187,4 +188,27 @@ roomTest("a pull whose daemon was killed fetches only what is not on the disk", 
   );
   assert.equal((await daemon.ctrOk(["content", "ls", "-q"])).trim().split("\n").length, 5);
   assert.equal(digestOf(bytes), cut);
+});
+
+roomTest("layers that wait for their registry hold up no other image", async (room) => {
+  const [slow, other] = [imageOf(2), imageOf(2)];
+  const { registry, pull, files } = await setUp(room, slow, 2);
+  addImage(registry, other, "other");
+  const rest = Promise.withResolvers<void>();
+  for (const index of [0, 1]) {
+    const digest = layerOf(slow, index);
+    const bytes = registry.blobs.get(digest) ?? Buffer.alloc(0);
+    registry.rule({
+      match: new RegExp(`GET .*/blobs/${digest}`),
+      answer: inHalves(bytes, rest.promise),
+    });
+  }
+  const pulled = pull();
+  await until("both have begun", async () => {
+    const names = await files();
+    return ["first0", "first1"].every((name) => names.some((path) => path.endsWith(`/${name}`)));
+  });
+  await pull("other");
+  rest.resolve();
+  await pulled;
 });

@@ -1,5 +1,15 @@
 import { createHash } from "node:crypto";
-import { mkdir, open, readFile, rename, rm, stat, truncate, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  mkdir,
+  open,
+  readFile,
+  rename,
+  rm,
+  stat,
+  truncate,
+  writeFile,
+} from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { IngestStatus } from "#core/content/content.ts";
 import { CodedError, isErrno, notFound } from "#pkg/errors.ts";
@@ -76,7 +86,10 @@ export async function dropUnsynced(path: string): Promise<void> {
   // A mark that the power cut emptied vouches for nothing.
   const durableBytes = /^[0-9]+$/.test(text ?? "") ? Number(text) : 0;
   const data = join(path, "data");
-  if ((await stat(data)).size > durableBytes) await truncate(data, durableBytes);
+  if ((await stat(data)).size <= durableBytes) return;
+  // Read-only where the crash came in the middle of a commit.
+  await chmod(data, 0o644);
+  await truncate(data, durableBytes);
 }
 
 export async function syncDirectory(path: string): Promise<void> {

@@ -1,6 +1,6 @@
 import assert from "node:assert";
 import { test } from "node:test";
-import { maskedMap, parseFieldPath } from "#pkg/field-mask.ts";
+import { maskedKeys, maskedMap, parseFieldPath } from "#pkg/field-mask.ts";
 
 test("parseFieldPath() keeps dots of a key", () => {
   assert.deepStrictEqual(parseFieldPath("labels.a.b", ["labels"]), { field: "labels", key: "a.b" });
@@ -26,4 +26,11 @@ test("maskedMap() treats __proto__ and constructor as keys like others", () => {
   const result = maskedMap({}, given, "__proto__");
   assert.deepStrictEqual(Object.entries(result), [["__proto__", "x"]]);
   assert.deepStrictEqual(maskedMap({}, {}, "constructor"), {});
+});
+
+test("maskedKeys() takes thousands of keys in one pass, each as maskedMap() would", () => {
+  const keys = Array.from({ length: 20_000 }, (_, i) => `k${i}`);
+  const given = Object.fromEntries(keys.map((key) => [key, key]));
+  assert.deepStrictEqual(maskedKeys({ a: "1", k0: "old" }, given, keys), { ...given, a: "1" });
+  assert.deepStrictEqual(maskedKeys({ a: "1" }, { b: "2" }, ["a", undefined, "c"]), { b: "2" });
 });

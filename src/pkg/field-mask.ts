@@ -18,9 +18,25 @@ export function maskedMap<V>(
   given: Readonly<Record<string, V>>,
   key: string | undefined,
 ): Readonly<Record<string, V>> {
-  if (key === undefined) return given;
-  const others = Object.entries(current).filter(([k]) => k !== key);
-  const value = Object.hasOwn(given, key) ? given[key] : undefined;
+  return maskedKeys(current, given, [key]);
+}
+
+/** The same for several paths one after the other, in one pass: a manifest names thousands of parts. */
+export function maskedKeys<V>(
+  current: Readonly<Record<string, V>>,
+  given: Readonly<Record<string, V>>,
+  keys: readonly (string | undefined)[],
+): Readonly<Record<string, V>> {
+  let masked = new Map(Object.entries(current));
+  for (const key of keys) {
+    if (key === undefined) {
+      masked = new Map(Object.entries(given));
+      continue;
+    }
+    masked.delete(key);
+    const value = Object.hasOwn(given, key) ? given[key] : undefined;
+    if (value !== undefined) masked.set(key, value);
+  }
   // From entries, since assigning a key named `__proto__` would not make one.
-  return Object.fromEntries(value === undefined ? others : [...others, [key, value]]);
+  return Object.fromEntries(masked);
 }

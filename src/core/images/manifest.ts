@@ -1,5 +1,5 @@
 import { type ContentStore, readBlob } from "#core/content/content.ts";
-import { walk } from "#core/images/walk.ts";
+import { assertReferences, walk } from "#core/images/walk.ts";
 import type { Context } from "#pkg/context.ts";
 import { notFound, wrap } from "#pkg/errors.ts";
 import {
@@ -33,7 +33,9 @@ export async function readManifest(
   descriptor: ImageDescriptor,
 ): Promise<Manifest> {
   const bytes = await readDocument(ctx, content, descriptor);
-  return named(descriptor, () => parseManifest(bytes, descriptor.mediaType));
+  const manifest = named(descriptor, () => parseManifest(bytes, descriptor.mediaType));
+  assertReferences(1 + manifest.layers.length);
+  return manifest;
 }
 
 export async function readIndex(
@@ -42,7 +44,10 @@ export async function readIndex(
   descriptor: ImageDescriptor,
 ): Promise<Index> {
   const bytes = await readDocument(ctx, content, descriptor);
-  return named(descriptor, () => parseIndex(bytes, descriptor.mediaType));
+  const index = named(descriptor, () => parseIndex(bytes, descriptor.mediaType));
+  // Before anything is done for each of them: nobody would get past them anyway.
+  assertReferences(index.manifests.length);
+  return index;
 }
 
 export async function readConfig(

@@ -66,7 +66,14 @@ export class ReferenceCount {
   /** Throws `resource-exhausted` above 10000. */
   admit(descriptors: readonly ImageDescriptor[]): readonly ImageDescriptor[] {
     this.#count += descriptors.length;
-    if (this.#count <= referencesMax) return descriptors;
+    assertReferences(this.#count);
+    return descriptors;
+  }
+}
+
+/** Throws `resource-exhausted` for more references than any walk goes along. */
+export function assertReferences(count: number): void {
+  if (count > referencesMax) {
     throw resourceExhausted(`too many descriptors (limit ${referencesMax})`);
   }
 }

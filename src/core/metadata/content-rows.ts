@@ -3,7 +3,7 @@ import type { NodeId, Transaction } from "#core/metadata/transaction.ts";
 import type { Context } from "#pkg/context.ts";
 import { type Digest, parseDigest } from "#pkg/digest.ts";
 import { invalidArgument } from "#pkg/errors.ts";
-import { maskedMap, parseFieldPath } from "#pkg/field-mask.ts";
+import { maskedKeys, parseFieldPath } from "#pkg/field-mask.ts";
 import type { Labels } from "#pkg/label.ts";
 import { bigint, number, optionalText, type Row, stringMap, text } from "#pkg/sqlite/row.ts";
 
@@ -12,15 +12,15 @@ const ingestLifeMs = 24 * 60 * 60 * 1000;
 const shareableLabel = "containerd.io/namespace.shareable";
 
 export function maskedLabels(info: ContentInfo, given: Labels, fields: readonly string[]): Labels {
-  let labels = fields.length === 0 ? given : info.labels;
-  for (const path of fields) {
+  if (fields.length === 0) return given;
+  const keys = fields.map((path) => {
     const { field, key } = parseFieldPath(path, ["labels"]);
     if (field !== "labels") {
       throw invalidArgument(`cannot update "${path}" field on content info "${info.digest}"`);
     }
-    labels = maskedMap(labels, given, key);
-  }
-  return labels;
+    return key;
+  });
+  return maskedKeys(info.labels, given, keys);
 }
 
 export function findBlob(

@@ -1,6 +1,6 @@
 import type { NodeId, Transaction } from "#core/metadata/transaction.ts";
 import { invalidArgument, notFound } from "#pkg/errors.ts";
-import { maskedMap, parseFieldPath } from "#pkg/field-mask.ts";
+import { maskedKeys, parseFieldPath } from "#pkg/field-mask.ts";
 import type { Labels } from "#pkg/label.ts";
 import { bigint, encodeMap, optionalText, type Row, stringMap, text } from "#pkg/sqlite/row.ts";
 import type { UnixNanos } from "#pkg/time.ts";
@@ -90,15 +90,15 @@ export function maskedLabels(
   given: Labels,
   fields: readonly string[],
 ): Labels {
-  let labels = fields.length === 0 ? given : current.labels;
-  for (const path of fields) {
+  if (fields.length === 0) return given;
+  const keys = fields.map((path) => {
     const { field, key } = parseFieldPath(path, ["labels"]);
     if (field !== "labels") {
       throw invalidArgument(`cannot update "${path}" field on snapshot "${current.name}"`);
     }
-    labels = maskedMap(labels, given, key);
-  }
-  return labels;
+    return key;
+  });
+  return maskedKeys(current.labels, given, keys);
 }
 
 /** The labels that are a backend's business. */

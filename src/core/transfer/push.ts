@@ -104,14 +104,21 @@ async function onlyWhole(
   manifests: readonly ImageDescriptor[],
 ): Promise<readonly ImageDescriptor[]> {
   const whole: ImageDescriptor[] = [];
+  /** By digest: an index may name one manifest thousands of times. */
+  const known = new Map<string, boolean>();
   let missing: CodedError | undefined;
   for (const manifest of manifests) {
+    const isWhole = known.get(manifest.digest);
+    if (isWhole === true) whole.push(manifest);
+    if (isWhole !== undefined) continue;
+    known.set(manifest.digest, false);
     try {
       const visit: Visit = async (at, descriptor) => {
         await content.info(at, descriptor.digest);
         return childrenOf(at, content, descriptor);
       };
       await walk(ctx, visit, [manifest]);
+      known.set(manifest.digest, true);
       whole.push(manifest);
     } catch (error) {
       if (!isNotFound(error)) throw error;

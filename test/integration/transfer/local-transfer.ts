@@ -24,9 +24,12 @@ export interface Bench {
   readonly transferrer: LocalTransferrer;
   readonly applier: CountingApplier;
   readonly steps: Progress[];
-  importArchive(bytes: Uint8Array, store?: Partial<StoreObject>): Promise<void>;
-  exportArchive(store: Partial<StoreObject>, target?: Partial<ExportObject>): Promise<Buffer>;
-  names(): Promise<string[]>;
+  readonly importArchive: (bytes: Uint8Array, store?: Partial<StoreObject>) => Promise<void>;
+  readonly exportArchive: (
+    store: Partial<StoreObject>,
+    target?: Partial<ExportObject>,
+  ) => Promise<Buffer>;
+  readonly names: () => Promise<string[]>;
 }
 
 export const anyOs = { os: "linux", architecture: "amd64" };

@@ -55,11 +55,13 @@ export const restartTests: readonly ContractTest[] = [
       ]);
     },
   ],
+];
+
+/** Go's daemon takes a shim without a process for one whose task never came to be, and ends it. */
+export const oursAloneTests: readonly ContractTest[] = [
   [
     "what ended while there was no daemon keeps its status for the next",
     async (client) => {
-      // Go's daemon takes a shim without a process for one whose task never came to be, and ends it.
-      if (client.way.daemon !== "ours") return;
       const { ctx, room } = client;
       const stdin = inputFifo(room, "alone-in");
       const stdout = outputFifo(room, "alone-out");

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { roomTest } from "#test/support/room.ts";
 import { lifeTests } from "./contract-life.ts";
 import { resourceTests } from "./contract-resources.ts";
-import { restartTests } from "./contract-restart.ts";
+import { oursAloneTests, restartTests } from "./contract-restart.ts";
 import { TaskClient } from "./task-client.ts";
 import { nameOf, needsOf, type Way } from "./way.ts";
 
@@ -16,7 +16,9 @@ export function taskContract(way: Way): void {
     async (room, t) => {
       const client = await TaskClient.start(room, way);
       // Restarts come last: a client of the others would lose its calls.
-      for (const [name, body] of [...lifeTests, ...resourceTests, ...restartTests]) {
+      const tests = [...lifeTests, ...resourceTests, ...restartTests];
+      if (way.daemon === "ours") tests.push(...oursAloneTests);
+      for (const [name, body] of tests) {
         await t.test(name, { timeout: 30_000 }, () => body(client));
       }
       assert.deepEqual((await client.tasks.list(client.ctx, {})).tasks, []);

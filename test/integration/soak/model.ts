@@ -5,7 +5,7 @@ export interface ModelTask {
   status: "created" | "running" | "paused" | "stopped";
   exitStatus: number;
   readonly execs: Map<string, ModelExec>;
-  /** Topics that must have been told of it, in order; see `ModelTask.told`. */
+  /** What must have been told of it, in order, as `TaskClient.topics` has it. */
   readonly told: string[];
 }
 

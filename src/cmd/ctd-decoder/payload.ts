@@ -3,6 +3,7 @@ import type { KeyObject } from "node:crypto";
 import { fromBinary } from "@bufbuild/protobuf";
 import { AnySchema } from "@bufbuild/protobuf/wkt";
 import * as v from "valibot";
+import { payloadType } from "#core/diff/encrypted-layer.ts";
 import { invalidArgument, isErrno, messageOf } from "#pkg/errors.ts";
 import { parsePrivateKey } from "#pkg/ocicrypt/decryption-keys.ts";
 
@@ -13,7 +14,6 @@ export interface DecoderPayload {
   readonly keys: readonly KeyObject[];
 }
 
-export const payloadType = "io.containerd.ocicrypt.v1.Payload";
 const payloadBytesMax = 8 << 20;
 
 const lists = v.optional(v.nullable(v.record(v.string(), v.nullable(v.array(v.string())))));

@@ -3,7 +3,8 @@ import type { Any } from "#pkg/any.ts";
 import type { Descriptor } from "#pkg/descriptor.ts";
 import { descriptorToJson } from "#pkg/image-spec.ts";
 
-const payloadType = "io.containerd.ocicrypt.v1.Payload";
+/** Of what decoders of encrypted layers are told, ours and ocicrypt's. */
+export const payloadType = "io.containerd.ocicrypt.v1.Payload";
 
 /**
  * The payloads of a client, and for decoders of encrypted layers that it gave none the layer's descriptor: its

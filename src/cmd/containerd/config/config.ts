@@ -76,7 +76,7 @@ export function defaultConfig(): Config {
   };
 }
 
-/** Encrypted layers are decrypted by ocicrypt's own program, with the keys that lie there. */
+/** Encrypted layers are decrypted by the `ctd-decoder` of PATH, with the keys that lie there. */
 function ocicryptDecoders(): Config["streamProcessors"] {
   const layer = "application/vnd.oci.image.layer.v1.tar";
   const decoder = (returns: string): StreamProcessorConfig => ({

@@ -14,6 +14,7 @@ const ctx = Context.background();
 const piece = Buffer.alloc(4 << 20, "x");
 
 interface Bench {
+  readonly ingest: IngestDir;
   readonly writer: LocalContentWriter;
   readonly published: string[];
 }
@@ -47,7 +48,7 @@ async function writerWith(t: TestContext, sync: () => Promise<void>): Promise<Be
     digester: new Digester(),
     algorithm: "sha256",
   });
-  return { writer, published };
+  return { ingest, writer, published };
 }
 
 test("a large blob goes to the disk while it is written, one sync at a time", async (t) => {
@@ -89,3 +90,19 @@ test("nor is it said to be held by the disk when its writer is closed", async (t
   await writer.close();
   assert.strictEqual(syncs, 1);
 });
+
+for (const [when, pieces, end] of [
+  ["while it was written", 8, (writer: LocalContentWriter) => writer.close().catch(() => {})],
+  ["at its commit", 1, (writer: LocalContentWriter) => writer.commit(ctx).catch(() => {})],
+  ["when its writer was closed", 1, (writer: LocalContentWriter) => writer.close().catch(() => {})],
+] as const) {
+  test(`a blob that the disk did not take ${when} is begun anew`, async (t) => {
+    const { ingest, writer, published } = await writerWith(t, async () => {
+      throw new CodedError("unknown", "EIO");
+    });
+    for (let i = 0; i < pieces; i++) await writer.write(piece);
+    await end(writer);
+    assert.deepStrictEqual(published, []);
+    assert.strictEqual((await ingest.status()).offset, 0);
+  });
+}

@@ -112,14 +112,13 @@ export class LocalContentWriter implements ContentWriter {
     try {
       if (this.#failure) throw this.#failure;
       this.#host.failpoints.hit("content.before-sync");
-      await file.datasync();
+      await this.#sync(file);
       this.#host.failpoints.hit("content.after-sync");
       const digest = await this.#verify(file, options);
       await this.#host.publish(ctx, this.#ingest, { file, digest, sizeBytes: this.#offset });
       return digest;
     } finally {
-      await file.close();
-      this.#host.unlock(this.#ingest.ref);
+      await this.#release(file);
     }
   }
 
@@ -129,7 +128,7 @@ export class LocalContentWriter implements ContentWriter {
     try {
       // So that a resume after a power cut finds what the client was told is held.
       if (!this.#isLossy) {
-        await file.datasync();
+        await this.#sync(file);
         await this.#ingest.markDurable(this.#offset);
       }
       await this.#ingest.touch(this.#updatedAt);
@@ -137,8 +136,7 @@ export class LocalContentWriter implements ContentWriter {
       // The directory is gone when the ingest was aborted meanwhile.
       if (!isErrno(error, "ENOENT")) throw error;
     } finally {
-      await file.close();
-      this.#host.unlock(this.#ingest.ref);
+      await this.#release(file);
     }
   }
 
@@ -172,20 +170,40 @@ export class LocalContentWriter implements ContentWriter {
         this.#syncing = undefined;
       },
       (error: unknown) => {
-        // Not tried again: what the kernel could not write it may already have forgotten.
-        this.#isLossy = true;
         this.#failure ??= wrap("sync content", error);
       },
     );
   }
 
   async #syncAndMark(file: FileHandle, sizeBytes: number): Promise<void> {
-    await file.datasync();
+    await this.#sync(file);
     try {
       await this.#ingest.markDurable(sizeBytes);
     } catch (error) {
       // An ingest that was aborted meanwhile: its commit will say so.
       if (!isErrno(error, "ENOENT")) throw error;
+    }
+  }
+
+  async #sync(file: FileHandle): Promise<void> {
+    try {
+      await file.datasync();
+    } catch (error) {
+      // Not tried again: what the kernel could not write it may already have forgotten.
+      this.#isLossy = true;
+      throw error;
+    }
+  }
+
+  async #release(file: FileHandle): Promise<void> {
+    try {
+      if (!this.#isLossy) return;
+      // Whoever resumed would find all the bytes with the kernel, and no later sync would fail: they begin anew.
+      await this.#ingest.unmarkDurable();
+      await file.truncate(0);
+    } finally {
+      await file.close();
+      this.#host.unlock(this.#ingest.ref);
     }
   }
 

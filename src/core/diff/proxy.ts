@@ -9,6 +9,7 @@ import { CodedError, messageOf } from "#pkg/errors.ts";
 import { createClient } from "#pkg/rpc/client.ts";
 import type { Client, Transport } from "#pkg/rpc/service.ts";
 import { nanosToTimestamp } from "#pkg/time.ts";
+import { settledOrAborted } from "#pkg/until.ts";
 
 /** A differ behind the gRPC service of another process. Does not own the connection. */
 export class GrpcDiffer implements Differ {
@@ -25,7 +26,7 @@ export class GrpcDiffer implements Differ {
     options: ApplyOptions = {},
   ): Promise<Descriptor> {
     // The other process finds it in the content store only.
-    await options.arriving?.stored;
+    if (options.arriving) await settledOrAborted(options.arriving.stored, ctx);
     const { applied } = await this.#client.apply(ctx, {
       diff: descriptorMessage(layer),
       mounts: mounts.map(mountMessage),

@@ -6,6 +6,7 @@ import { describe, test } from "node:test";
 import zlib from "node:zlib";
 import type { Mount } from "#core/mount/mount.ts";
 import { readBlob } from "#core/content/content.ts";
+import { GrowingFile } from "#pkg/archive/growing-file.ts";
 import type { Descriptor } from "#pkg/descriptor.ts";
 import { digestOf } from "#pkg/digest.ts";
 import { codeOf } from "#pkg/errors.ts";
@@ -98,6 +99,33 @@ describe("the walking differ applies", { skip: needsRoot }, () => {
       }
     }
     assert.deepEqual(seen.slice(layers.length), seen.slice(0, layers.length));
+  });
+
+  test("layers that are there, however many stall on their way, which end with their context", async () => {
+    await using bench = await openBench("native");
+    await using files = new AsyncDisposableStack();
+    const { snapshotter, differ } = bench;
+    const controller = new AbortController();
+    const stalls = await Promise.all(
+      Array.from({ length: 10 }, async (_, i) => {
+        const mounts = await snapshotter.prepare(ctx, `stalled-${i}`, "");
+        const at = path.join(bench.dir, `arriving-${i}`);
+        fs.writeFileSync(at, base.subarray(0, 700));
+        const growing = files.use(await GrowingFile.open(at, 700));
+        const arriving = { file: growing, stored: new Promise<void>(() => {}) };
+        return { mounts, arriving };
+      }),
+    );
+    const there = await snapshotter.prepare(ctx, "there", "");
+    const layer = await bench.add(top, plain);
+    const scoped = ctx.withSignal(controller.signal);
+    const described = describeBlob(base);
+    const stalled = Promise.allSettled(
+      stalls.map(({ mounts, arriving }) => differ.apply(scoped, described, mounts, { arriving })),
+    );
+    assert.equal((await differ.apply(ctx, layer, there)).digest, digestOf(top));
+    controller.abort();
+    assert.ok((await stalled).every(({ status }) => status === "rejected"));
   });
 
   const refusals: readonly (readonly [

@@ -21,6 +21,7 @@ import type { Any } from "#pkg/any.ts";
 import type { Context } from "#pkg/context.ts";
 import type { Descriptor } from "#pkg/descriptor.ts";
 import { failedPrecondition, invalidArgument, wrap } from "#pkg/errors.ts";
+import { settledOrAborted } from "#pkg/until.ts";
 import { compareMounts } from "#plugins/differ/walking/compare.ts";
 
 export interface WalkingDifferOptions {
@@ -39,6 +40,12 @@ export interface WalkingDifferOptions {
 /** How long writing back a layer may take: a disk slower than this is taken for dead. */
 const syncTimeoutMs = 10 * 60_000;
 
+/**
+ * So many layers are read along while they come in, fewer than there are workers: however many stall, some workers are
+ * left for those that are there.
+ */
+const alongMax = 4;
+
 /** Where a layer goes, and how it hides what is below it. */
 type Target = ExtractOptions & { readonly root: string };
 
@@ -55,6 +62,7 @@ export class WalkingDiffer implements Differ {
   readonly #workers: TreeWorkers;
   readonly #inUserNamespace: boolean;
   readonly #processors: WalkingDifferOptions["processors"];
+  #alongCount = 0;
 
   constructor(options: WalkingDifferOptions) {
     const { content, mounter, workers, inUserNamespace, processors } = options;
@@ -104,9 +112,11 @@ export class WalkingDiffer implements Differ {
     { arriving, payloads = {} }: ApplyOptions,
   ): Promise<LayerSource> {
     // Processors are given whole blobs.
-    if (arriving && steps.length === 0) return borrowed(arriving.file);
+    if (arriving && steps.length === 0 && this.#alongCount < alongMax) {
+      return this.#along(arriving.file);
+    }
     await using stack = new AsyncDisposableStack();
-    await arriving?.stored;
+    if (arriving) await settledOrAborted(arriving.stored, ctx);
     const reader = stack.use(await this.#open(ctx, layer));
     const chain = this.#chain(steps, reader, payloadsFor(steps, layer, payloads));
     if (chain) stack.use(chain);
@@ -118,6 +128,15 @@ export class WalkingDiffer implements Differ {
       file: chain ? undefined : reader.path,
       streams,
       [Symbol.asyncDispose]: () => owned.disposeAsync(),
+    };
+  }
+
+  #along(growing: GrowingFile): LayerSource {
+    this.#alongCount++;
+    return {
+      file: growing.fd,
+      streams: { growing },
+      [Symbol.asyncDispose]: async () => void this.#alongCount--,
     };
   }
 
@@ -183,10 +202,6 @@ export class WalkingDiffer implements Differ {
       return use({ root, whiteouts: "remove", parents: [], devices });
     });
   }
-}
-
-function borrowed(growing: GrowingFile): LayerSource {
-  return { file: growing.fd, streams: { growing }, [Symbol.asyncDispose]: async () => {} };
 }
 
 function isPlainBind({ type, options }: Mount): boolean {

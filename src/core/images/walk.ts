@@ -59,6 +59,21 @@ export async function dispatch(
   }
 }
 
+/**
+ * Does for what is named again no more than to wait for the first visit's answer: an image may name one piece
+ * thousands of times. For one walk, whose first failure ends it.
+ */
+export function visitOnce(visit: Visit): Visit {
+  const visits = new Map<string, Promise<readonly ImageDescriptor[]>>();
+  return (ctx, descriptor) => {
+    const { mediaType, digest, sizeBytes, platform } = descriptor;
+    const key = JSON.stringify([mediaType, digest, sizeBytes, platform]);
+    const visited = visits.get(key) ?? visit(ctx, descriptor);
+    visits.set(key, visited);
+    return visited;
+  };
+}
+
 /** What one walk has met so far, repeated references counted each time. */
 export class ReferenceCount {
   #count = 0;

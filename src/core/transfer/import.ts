@@ -1,7 +1,7 @@
 import { importArchive } from "#core/images/import-archive.ts";
 import { childrenOf, readIndex } from "#core/images/manifest.ts";
 import { plainBytes } from "#core/images/plain-bytes.ts";
-import { type Visit, walk } from "#core/images/walk.ts";
+import { visitOnce, walk } from "#core/images/walk.ts";
 import type { LocalParts } from "#core/transfer/local.ts";
 import { childSelection, storeImages } from "#core/transfer/store-object.ts";
 import type { ImportObject, StoreObject, TransferOptions } from "#core/transfer/transfer.ts";
@@ -49,13 +49,13 @@ async function tieTogether(
   const { manifests } = await readIndex(ctx, content, index);
   const select = childSelection(content, store);
   let isEmpty = true;
-  const visit: Visit = async (at, descriptor) => {
+  const visit = visitOnce(async (at, descriptor) => {
     const isIndexItself = descriptor.digest === index.digest;
     const children = isIndexItself ? manifests : await childrenOf(at, content, descriptor);
     const selected = await select(at, descriptor, children);
     isEmpty &&= selected.length === 0;
     return selected;
-  };
+  });
   // Everything is here already: what the archive left out fails where it is unpacked.
   await using unpacker = openUnpacker(ctx, parts, store.unpacks, { fetch: async () => {} });
   await walk(ctx, unpacker?.wrap(visit) ?? visit, [index]);

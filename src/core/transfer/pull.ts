@@ -1,6 +1,6 @@
 import type { ContentStore } from "#core/content/content.ts";
 import { childrenOf } from "#core/images/manifest.ts";
-import { dispatch, type Visit } from "#core/images/walk.ts";
+import { dispatch, visitOnce } from "#core/images/walk.ts";
 import { addDistributionSource, distributionSourceLabel } from "#core/remotes/mount-candidate.ts";
 import type { Fetcher } from "#core/remotes/remotes.ts";
 import { type FetchHooks, fetchContent } from "#core/transfer/fetch-content.ts";
@@ -68,13 +68,13 @@ async function fetchTree(ctx: Context, parts: LocalParts, pull: Pull): Promise<v
   const select = childSelection(content, store);
   const fetch: FetchBlob = (at, descriptor, onArriving) =>
     fetchOnce(at, parts, pull, descriptor, onArriving);
-  const visit: Visit = async (at, descriptor) => {
+  const visit = visitOnce(async (at, descriptor) => {
     await fetch(at, descriptor);
     const children = await childrenOf(at, content, descriptor);
     const selected = await select(at, descriptor, children);
     tracker.addChildren(descriptor, selected);
     return selected;
-  };
+  });
   await using unpacker = openUnpacker(ctx, parts, store.unpacks, {
     fetch,
     progress: (layer, event) => {

@@ -1,6 +1,6 @@
 import type { ContentStore } from "#core/content/content.ts";
 import { readConfig } from "#core/images/manifest.ts";
-import type { Visit } from "#core/images/walk.ts";
+import { ReferenceCount, type Visit } from "#core/images/walk.ts";
 import type { FetchBlob, Limiter, UnpackProgress, UnpackTarget } from "#core/unpack/unpack.ts";
 import { countMismatch, unpackImage } from "#core/unpack/unpack-image.ts";
 import type { Context } from "#pkg/context.ts";
@@ -31,6 +31,8 @@ export class Unpacker implements AsyncDisposable {
   readonly #ctx: Context;
   readonly #options: UnpackerOptions;
   readonly #group: TaskGroup;
+  /** Of layers: the walk, which sees none of them, does not count them. */
+  readonly #references = new ReferenceCount();
   /** Layers of manifests whose configuration was not visited yet, by its digest: several manifests may share one. */
   readonly #waiting = new Map<Digest, (readonly ImageDescriptor[])[]>();
   /** Layers of configurations that are being unpacked; undefined once they are fetched whatever snapshots exist. */
@@ -64,6 +66,7 @@ export class Unpacker implements AsyncDisposable {
     const layers = children.filter((child) => this.#isLayer(child));
     const others = children.filter((child) => !this.#isLayer(child));
     if (layers.length === 0) return others;
+    this.#references.admit(layers);
     for (const config of others.filter((child) => this.#isConfig(child))) {
       const waiting = this.#waiting.get(config.digest) ?? [];
       this.#waiting.set(config.digest, [...waiting, layers]);

@@ -14,7 +14,7 @@ import {
   ociArchive,
 } from "#test/support/images.ts";
 import { FakeRegistry, reference, registryObject } from "./fake-registry.ts";
-import { type Bench, storeObject, transferBench } from "./local-transfer.ts";
+import { anyOs, type Bench, storeObject, transferBench } from "./local-transfer.ts";
 
 // Manifests and indexes that no honest registry has. Rows M46 to M53 and advisories are named where a test is one.
 
@@ -48,13 +48,13 @@ function add(blobs: Map<string, Uint8Array>, mediaType: string, document: object
 const hello = buildImage({ layers: [[{ path: "a", content: "a" }]] });
 
 /** An index of the same image, named so often. */
-function repeated(count: number): Image {
-  const blobs = new Map(hello.blobs);
+function repeated(count: number, image: Image = hello): Image {
+  const blobs = new Map(image.blobs);
   const manifests = Array.from({ length: count }, () => ({
-    ...hello.target,
+    ...image.target,
     platform: hostPlatform,
   }));
-  return { target: add(blobs, indexType, { manifests }), blobs, roles: hello.roles };
+  return { target: add(blobs, indexType, { manifests }), blobs, roles: image.roles };
 }
 
 const exhausted = { code: "resource-exhausted", message: /too many descriptors \(limit 10000\)/ };
@@ -89,6 +89,32 @@ test("M49: the same by push, export, import, conversion and usage", async (t) =>
   await assert.rejects(convertImage(ctx, content, target, options));
   const all = { platforms: anyPlatform, snapshotters: [] };
   await assert.rejects(imageUsage(ctx, content, target, all), exhausted);
+});
+
+test("what an index names again and again is labelled once", async (t) => {
+  const { storage, pull } = await hostile(t, repeated(100));
+  const { content } = storage.metadata;
+  const update = content.update.bind(content);
+  const updates: string[] = [];
+  content.update = async (ctx, info, fields) => {
+    updates.push(info.digest);
+    return update(ctx, info, fields);
+  };
+  await pull();
+  const ofManifest = updates.filter((digest) => digest === hello.target.digest);
+  // Where it came from, and what it names.
+  assert.equal(ofManifest.length, 2);
+});
+
+test("layers that are unpacked are counted among the references", async (t) => {
+  const layers = Array.from({ length: 101 }, (_, i) => [{ path: "a", content: String(i) }]);
+  const image = repeated(100, buildImage({ layers }));
+  const { registry, ctx, transferrer } = await hostile(t, image);
+  const unpacks = [{ platform: anyOs, snapshotter: "" }];
+  const unpacked = { ...store, unpacks };
+  await assert.rejects(transferrer.transfer(ctx, registryObject(), unpacked), exhausted);
+  // The index and the manifest.
+  assert.equal(registry.fetched.length, 2);
 });
 
 test("indexes within indexes end at the same limit, however deep and however often repeated", async (t) => {

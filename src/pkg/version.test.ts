@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { mkdir, mkdtempDisposable, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { product, readRevision } from "#pkg/version.ts";
 
@@ -27,4 +28,20 @@ test("readRevision() follows HEAD to a commit, or says nothing", async () => {
   assert.equal(await readRevision(dir.path), id.replace("0", "f"));
   await writeFile(`${git}/HEAD`, "not a commit\n");
   assert.equal(await readRevision(dir.path), "");
+});
+
+test("readRevision() finds the commit of a further work tree", async () => {
+  await using dir = await mkdtempDisposable(`${tmpdir()}/revision-`);
+  const tree = join(dir.path, "tree");
+  const own = join(dir.path, "main/.git/worktrees/tree");
+  await mkdir(tree);
+  await mkdir(own, { recursive: true });
+  await writeFile(join(tree, ".git"), `gitdir: ${own}\n`);
+  await writeFile(join(own, "HEAD"), "ref: refs/heads/branch\n");
+  await writeFile(join(own, "commondir"), "../..\n");
+  assert.equal(await readRevision(tree), "");
+  await writeFile(join(dir.path, "main/.git/packed-refs"), `${id} refs/heads/branch\n`);
+  assert.equal(await readRevision(tree), id);
+  await writeFile(join(tree, ".git"), "gitdir: ../main/.git/worktrees/tree\n");
+  assert.equal(await readRevision(tree), id);
 });

@@ -170,7 +170,7 @@ export class Container {
 
   async pids(ctx: Context): Promise<{ pid: number; execId: string }[]> {
     using _lock = await this.#locks.acquire("", ctx.signal);
-    const pids = await this.runtime.ps(ctx, this.id);
+    const pids = await this.#processes(ctx);
     const execs = new Map(this.execs.all().map((exec) => [pidOf(exec.state), exec.id]));
     return pids.map((pid) => ({ pid, execId: execs.get(pid) ?? "" }));
   }
@@ -302,6 +302,17 @@ export class Container {
     this.init.apply({ type: "exited", exit });
     this.init.io?.processExited();
     publish({ topic: "/tasks/exit", containerId: this.id, id: this.id, exit });
+  }
+
+  // As runc says it; crun ends by a signal when it is asked for a container that has ended.
+  async #processes(ctx: Context): Promise<number[]> {
+    if (this.init.exit) return [];
+    try {
+      return await this.runtime.ps(ctx, this.id);
+    } catch (error) {
+      if (this.#isGone()) return [];
+      throw error;
+    }
   }
 
   // A method, so that the compiler does not take the answer from before an await for still true.

@@ -98,6 +98,7 @@ roomTest(
     );
     await tasks.kill(ctx, { containerId: "c1", signal: 9 });
     assert.equal((await exit).exitStatus, 137);
+    assert.deepEqual((await tasks.listPids(ctx, { containerId: "c1" })).processes, []);
     await assert.rejects(tasks.kill(ctx, { containerId: "c1", signal: 9 }), (error: Error) => {
       assert.equal(codeOf(error), "not-found");
       assert.match(error.message, /process already finished/);

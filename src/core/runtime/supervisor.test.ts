@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { Task } from "#api/runtime/task/v3/shim_pb.ts";
 import { type BootstrapResult, legacyBootstrap } from "#core/runtime/bootstrap.ts";
 import { dialShim } from "#core/runtime/shim-connection.ts";
-import { Supervisor, SupervisorLink } from "#core/runtime/supervisor.ts";
+import { Supervisor, SupervisorLink, type SupervisorOptions } from "#core/runtime/supervisor.ts";
 import { Context } from "#pkg/context.ts";
 import { CodedError, codeOf, unavailable } from "#pkg/errors.ts";
 import { serve } from "#pkg/rpc/service.ts";
@@ -22,6 +22,8 @@ class Bench implements AsyncDisposable {
   pids = 0;
   /** Thrown by the next launches, one each. */
   failures: Error[] = [];
+  /** What is kept of the next supervisors. */
+  keep: () => ReturnType<SupervisorOptions["keep"]> = async () => undefined;
   /** Answers `Pids`, which stands for any call. */
   onPids: (serial: number) => Promise<void> = async () => {};
   #server: TtrpcServer | undefined;
@@ -42,7 +44,7 @@ class Bench implements AsyncDisposable {
         lifetime: ctx,
         lingerMs,
         dial: dialShim,
-        keep: async () => undefined,
+        keep: () => this.keep(),
         launch: () => this.#launch(),
         events: {
           onReplaced: () => this.events.push("replaced"),
@@ -265,3 +267,35 @@ test("resume() goes on with the one that serves, and starts another where none d
   assert.equal(await servedBy(two), 1);
   await lost.close();
 });
+
+for (const [what, keep] of [
+  ["hands nothing over", async () => undefined],
+  [
+    "cannot hand over",
+    async () => {
+      throw new Error("no daemon can connect");
+    },
+  ],
+] as const) {
+  test(`what was kept of one goes when its successor ${what}`, async () => {
+    await using bench = await Bench.open();
+    let isReleased = false;
+    bench.keep = async () => ({
+      complete: Promise.resolve(true),
+      processes: () => [],
+      [Symbol.dispose]: () => {
+        isReleased = true;
+      },
+    });
+    const supervisor = bench.supervisor();
+    const one = link(bench, supervisor);
+    assert.equal(await servedBy(one), 1);
+    bench.keep = keep;
+    await bench.die();
+    await eventually(() => bench.events.includes("replaced"));
+    assert.equal(isReleased, false);
+    await eventually(() => isReleased);
+    assert.equal(await servedBy(one), 2);
+    await supervisor.close();
+  });
+}

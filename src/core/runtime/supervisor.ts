@@ -28,10 +28,7 @@ export interface SupervisorOptions {
   readonly launch: (ctx: Context, kept: readonly HeldProcess[]) => Promise<BootstrapResult>;
   readonly dial: ShimDialer;
   /** Undefined for a supervisor that hands nothing over. */
-  readonly keep: (
-    ctx: Context,
-    bootstrap: BootstrapResult,
-  ) => Promise<DescriptorKeeper | undefined>;
+  readonly keep: (ctx: Context, bootstrap: BootstrapResult) => Promise<Keeper | undefined>;
   /**
    * How long it stays without users: starting a process takes longer than all the rest of a task's
    * creation.
@@ -39,6 +36,8 @@ export interface SupervisorOptions {
   readonly lingerMs: number;
   readonly events: SupervisorEvents;
 }
+
+type Keeper = Pick<DescriptorKeeper, "complete" | "processes"> & Disposable;
 
 interface Serving {
   readonly bootstrap: BootstrapResult;
@@ -55,6 +54,7 @@ type State =
 
 const launchTimeoutMs = 30_000;
 const keepTimeoutMs = 10_000;
+const keepDelaysMs = [0, 200, 1_000] as const;
 /** A supervisor that ends still delivers the events it has, for at most 5 s. */
 const endTimeoutMs = 6_000;
 const restartDelaysMs = [0, 200, 1_000] as const;
@@ -78,7 +78,7 @@ export class Supervisor {
   #losses: number[] = [];
   #linger: NodeJS.Timeout | undefined;
   /** Of the last one that had sent all it had. */
-  #kept: DescriptorKeeper | undefined;
+  #kept: Keeper | undefined;
   #keeping: Promise<void> = Promise.resolve();
 
   constructor(group: SupervisorGroup, options: SupervisorOptions) {
@@ -193,27 +193,43 @@ export class Supervisor {
 
   /**
    * Takes duplicates of what the process has. Those of the one before stay until it has sent
-   * everything: it may die earlier.
+   * everything: it may die earlier. They do not stay longer, even where nothing comes instead: they
+   * would hide from clients that the process has closed its own.
    */
   async #keep(serving: Serving): Promise<void> {
+    const { lifetime } = this.#options;
+    for (const delayMs of keepDelaysMs) {
+      if (delayMs > 0) await closedWithin(serving.transport, lifetime, delayMs);
+      if (!serving.transport.isOpen || lifetime.signal.aborted) return;
+      try {
+        if (await this.#tryKeep(serving)) return;
+        break;
+      } catch (error) {
+        if (!serving.transport.isOpen || lifetime.signal.aborted) return;
+        lifetime.logger.warn("descriptors of a supervisor are not kept", { ...this.group, error });
+      }
+    }
+    // The failure may be the first sign of its end.
+    await closedWithin(serving.transport, lifetime, keepDelaysMs[1]);
+    if (serving.transport.isOpen) this.#stopKeeping();
+  }
+
+  /** False when it hands nothing over, or has no use. */
+  async #tryKeep(serving: Serving): Promise<boolean> {
     const { lifetime, keep } = this.#options;
     const bounded = lifetime.withTimeout(keepTimeoutMs);
-    let keeper: DescriptorKeeper | undefined;
-    try {
-      keeper = await keep(bounded, serving.bootstrap);
-      if (!keeper) return;
-      const isComplete = await settledOrAborted(keeper.complete, bounded);
-      const isUnused = this.#state.kind !== "up" && this.#users.size === 0;
-      if (!isComplete || isUnused) return;
-      this.#kept?.[Symbol.dispose]();
-      this.#kept = keeper;
-      keeper = undefined;
-    } catch (error) {
-      if (!serving.transport.isOpen || this.#state.kind === "closed") return;
-      lifetime.logger.warn("descriptors of a supervisor are not kept", { ...this.group, error });
-    } finally {
-      keeper?.[Symbol.dispose]();
+    using undo = new DisposableStack();
+    const keeper = await keep(bounded, serving.bootstrap);
+    if (!keeper) return false;
+    undo.use(keeper);
+    if (!(await settledOrAborted(keeper.complete, bounded))) {
+      throw unavailable("the hand-over ended before it was complete");
     }
+    if (this.#state.kind !== "up" && this.#users.size === 0) return false;
+    undo.move();
+    this.#stopKeeping();
+    this.#kept = keeper;
+    return true;
   }
 
   #stopKeeping(): void {
@@ -320,6 +336,15 @@ export class Supervisor {
     }
     this.#stopKeeping();
     events.onGivenUp(problem);
+  }
+}
+
+/** Resolves when the connection has closed, or the time has passed. */
+async function closedWithin(transport: ShimTransport, ctx: Context, ms: number): Promise<void> {
+  try {
+    await settledOrAborted(transport.closed, ctx.withTimeout(ms));
+  } catch {
+    // -- the time has passed, or the daemon stops
   }
 }
 

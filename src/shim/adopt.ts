@@ -107,7 +107,8 @@ function resume(
   inheritance: Inheritance,
 ): void {
   const inherited = inheritance.take(process.name);
-  const pidfd = inherited?.take("pidfd");
+  // What is recorded to have ended is asked nothing more.
+  const pidfd = process.exit ? undefined : inherited?.take("pidfd");
   if (pidfd !== undefined) process.keepPidfd(services.sys, pidfd);
   const onChange = (): void => process.changed();
   process.io = resumeIo(process.stdio, { record, inherited }, { ...services, onChange });

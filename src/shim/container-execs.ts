@@ -183,6 +183,7 @@ export class ContainerExecs {
     const mark = reaper.mark();
     try {
       await writeFile(files.process, spec, { mode: 0o600 });
+      this.#services.failpoints.hit("shim.exec-called");
       const { consoleSocket, childStdio: stdio } = io;
       await runtime.exec(id, {
         processFile: files.process,
@@ -230,6 +231,7 @@ export class ContainerExecs {
     this.#ended();
     this.#services.tasks.go(async () => {
       await onChange();
+      this.#services.failpoints.hit("shim.exec-ended");
       process.releasePidfd();
     });
   }

@@ -8,6 +8,7 @@ export interface ExecFiles {
    */
   readonly process: string;
   readonly log: string;
+  /** Hidden too: an exec may be called `init`, and the container's own is `init.pid`. */
   readonly pid: string;
 }
 
@@ -17,7 +18,7 @@ export function execFiles(bundle: string, execId: string): ExecFiles {
   return {
     process: join(bundle, `.${execId}${markerSuffix}`),
     log: join(bundle, `.${execId}.log.json`),
-    pid: join(bundle, `${execId}.pid`),
+    pid: join(bundle, `.${execId}.pid`),
   };
 }
 

@@ -3,7 +3,7 @@ import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "node:test";
 import { codeOf } from "#pkg/errors.ts";
-import { descendantsOf, until } from "#test/support/processes.ts";
+import { descendantsOf, openFilesOf, until } from "#test/support/processes.ts";
 import { type Room, roomTest } from "#test/support/room.ts";
 import {
   bundleNames,
@@ -42,10 +42,10 @@ async function remove(daemon: TaskDaemon): Promise<void> {
   assert.equal((await tasks.delete(ctx, { containerId: "c1" })).exitStatus, 137);
 }
 
-async function exec(daemon: TaskDaemon): Promise<void> {
+async function exec(daemon: TaskDaemon, execId = "e1"): Promise<void> {
   const value = Buffer.from(JSON.stringify(processSpec(shell("exec sleep 7777"))));
   const spec = { typeUrl: "", value };
-  await daemon.tasks.exec(daemon.ctx, { containerId: "c1", execId: "e1", spec });
+  await daemon.tasks.exec(daemon.ctx, { containerId: "c1", execId, spec });
 }
 
 /** Nothing is left, and the id is free. */
@@ -69,6 +69,12 @@ function topics(daemon: TaskDaemon, subject = "c1"): string[] {
 async function sleepers(): Promise<number> {
   const processes = await descendantsOf(process.pid);
   return processes.filter(({ command }) => command === "sleep 7777").length;
+}
+
+async function supervisorPid({ ctx, manager }: TaskDaemon): Promise<number> {
+  const [record] = manager.records.list();
+  assert.ok(record);
+  return (await record.link.ask(ctx, (tasks) => tasks.connect(ctx, ""))).shimPid;
 }
 
 suite("a supervisor killed between two steps", { concurrency: false }, () => {
@@ -123,6 +129,21 @@ suite("a supervisor killed between two steps", { concurrency: false }, () => {
   );
 
   roomTest(
+    "of an exec's start (called) under the name of the container's pid file: the container runs",
+    async (room) => {
+      const daemon = await daemonWith(room, "shim.exec-called");
+      const { ctx, tasks } = daemon;
+      await run(daemon, room);
+      await exec(daemon, "init");
+      await assert.rejects(tasks.start(ctx, { containerId: "c1", execId: "init" }), /closed/);
+      assert.equal(await statusOf(daemon), running);
+      await remove(daemon);
+      await assertGone(daemon, room);
+    },
+    { needs: ["runc"] },
+  );
+
+  roomTest(
     "of an exec's start (kept): the exec runs",
     async (room) => {
       const daemon = await daemonWith(room, "shim.exec-kept");
@@ -135,6 +156,28 @@ suite("a supervisor killed between two steps", { concurrency: false }, () => {
       const exit = tasks.wait(ctx, process);
       await tasks.kill(ctx, { ...process, signal: SIGKILL });
       assert.equal((await exit).exitStatus, 137);
+      assert.equal((await tasks.deleteProcess(ctx, process)).exitStatus, 137);
+      await remove(daemon);
+      await assertGone(daemon, room);
+    },
+    { needs: ["runc"] },
+  );
+
+  roomTest(
+    "of an exec's end: its status stays, its pidfd does not",
+    async (room) => {
+      const daemon = await daemonWith(room, "shim.exec-ended");
+      const { ctx, tasks } = daemon;
+      await run(daemon, room);
+      const first = await supervisorPid(daemon);
+      await exec(daemon);
+      const process = { containerId: "c1", execId: "e1" };
+      await tasks.start(ctx, process);
+      await tasks.kill(ctx, { ...process, signal: SIGKILL });
+      await until("another serves", async () => (await supervisorPid(daemon)) !== first);
+      assert.equal(await statusOf(daemon, "e1"), 3);
+      const files = await openFilesOf(await supervisorPid(daemon));
+      assert.equal(files.filter((file) => file.includes("pidfd")).length, 1);
       assert.equal((await tasks.deleteProcess(ctx, process)).exitStatus, 137);
       await remove(daemon);
       await assertGone(daemon, room);

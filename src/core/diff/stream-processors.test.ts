@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { chmod, mkdir, mkdtempDisposable, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { test } from "node:test";
 import {
   findProgram,
@@ -64,6 +64,7 @@ test("findProgram() takes the first that can be run, never from the working dire
   await assert.rejects(findProgram("q", { PATH }), {
     message: 'exec: "q": executable file not found in $PATH',
   });
+  await assert.rejects(findProgram("p", { PATH: relative(".", `${dir.path}/b`) }), /not found/);
   await assert.rejects(findProgram("q", {}), /executable file not found/);
 });
 

@@ -1,5 +1,5 @@
 import { access, constants, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { isAbsolute, join } from "node:path";
 import { isLayer, layerMediaType } from "#core/diff/media-type.ts";
 import { CodedError, isErrno } from "#pkg/errors.ts";
 
@@ -63,8 +63,8 @@ export async function findProgram(
 ): Promise<string> {
   if (path.includes("/")) return path;
   for (const dir of (env["PATH"] ?? "").split(":")) {
-    // An empty entry would be the working directory, from which nothing is to be run.
-    if (dir === "") continue;
+    // Whatever lies where the daemon was started is not to be run.
+    if (!isAbsolute(dir)) continue;
     const candidate = join(dir, path);
     if (await isProgram(candidate)) return candidate;
   }

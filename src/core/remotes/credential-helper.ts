@@ -1,8 +1,6 @@
-import { access, constants } from "node:fs/promises";
-import { delimiter, join } from "node:path";
 import * as v from "valibot";
 import type { Credentials } from "#core/remotes/credentials.ts";
-import type { ProgramRunner } from "#core/runtime/program.ts";
+import { findProgram, type ProgramRunner } from "#core/runtime/program.ts";
 import type { Context } from "#pkg/context.ts";
 import { CodedError } from "#pkg/errors.ts";
 
@@ -32,7 +30,9 @@ export async function askCredentialHelper(
   options: CredentialHelperOptions,
 ): Promise<Credentials | undefined> {
   const program = `docker-credential-${name}`;
-  const path = nameForm.test(name) ? await findProgram(program, options.env) : undefined;
+  const path = nameForm.test(name)
+    ? await findProgram(program, options.env["PATH"] ?? "")
+    : undefined;
   if (path === undefined) {
     throw new CodedError("unavailable", `credential helper ${JSON.stringify(program)} not in PATH`);
   }
@@ -71,20 +71,4 @@ function parseAnswer(program: string, text: string): Credentials {
   }
   const { Username: username, Secret: secret } = parsed.output;
   return username === "<token>" ? { username: "", secret } : { username, secret };
-}
-
-async function findProgram(
-  program: string,
-  env: Readonly<Record<string, string>>,
-): Promise<string | undefined> {
-  for (const directory of (env["PATH"] ?? "").split(delimiter).filter(Boolean)) {
-    const path = join(directory, program);
-    try {
-      await access(path, constants.X_OK);
-      return path;
-    } catch {
-      continue; // -- not here: the next directory is looked at
-    }
-  }
-  return undefined;
 }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { chmod, mkdtempDisposable, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
+import { relative } from "node:path";
 import { test } from "node:test";
 import { firstOf, staticCredentials } from "#core/remotes/credentials.ts";
 import { dockerConfigCredentials } from "#core/remotes/docker-config.ts";
@@ -131,6 +132,8 @@ test("a helper may answer with an identity token, fail, or not be there", async 
     message: "docker-credential-x: the answer is no credentials",
   });
   await assert.rejects(get({}, "/nowhere"), { message: /"docker-credential-x" not in PATH$/ });
+  // Whatever lies where the daemon was started is not to be run.
+  await assert.rejects(get({}, relative(".", dir.path)), { message: /not in PATH$/ });
   await assert.rejects(get({}, dir.path, ".."), { message: /not in PATH$/ });
 });
 

@@ -87,11 +87,12 @@ class ChallengeAuthorizer implements Authorizer {
     if (handler?.kind !== "bearer") return handler?.value;
     const wanted = [...scopes, ...(handler.extraScopes.get(scopeKey(scopes)) ?? [])];
     const unique = [...new Set(wanted)].toSorted();
-    const client = this.#tokenClient(url, handler.request.realm);
+    const { foreignClient } = this.#options;
+    const clients = { client: this.#tokenClient(url, handler.request.realm), foreignClient };
     const token = await handler.tokens.get(ctx, unique.join(" "), async () => {
       const what = handler.request.secret === "" ? "anonymous" : "oauth";
       try {
-        return await fetchToken(ctx, client, { ...handler.request, scopes: unique });
+        return await fetchToken(ctx, clients, { ...handler.request, scopes: unique });
       } catch (error) {
         throw wrap(`failed to authorize: failed to fetch ${what} token`, error);
       }

@@ -63,9 +63,7 @@ export async function sendToHost(
     const next = parseLocation(location, response.url);
     if (next.origin !== response.url.origin) {
       isOwn = false;
-      headers = Object.fromEntries(
-        Object.entries(headers).filter(([name]) => portable.includes(name)),
-      );
+      headers = portableHeaders(headers);
       assertBodyStays(body, response.status, next);
     }
     if (!["GET", "HEAD"].includes(method) && response.status < 307) {
@@ -74,6 +72,11 @@ export async function sendToHost(
     }
     url = next;
   }
+}
+
+/** Those that another host may have. */
+export function portableHeaders(headers: HeaderFields): HeaderFields {
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => portable.includes(name)));
 }
 
 /** One that was configured gives way to one that was asked for. */

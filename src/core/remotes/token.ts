@@ -7,6 +7,7 @@ import {
   joinHeaders,
   readBody,
 } from "#core/remotes/http-client.ts";
+import { portableHeaders } from "#core/remotes/redirects.ts";
 import { unexpectedStatus } from "#core/remotes/unexpected-status.ts";
 import type { Context } from "#pkg/context.ts";
 import { CodedError } from "#pkg/errors.ts";
@@ -20,6 +21,13 @@ export interface TokenRequest {
   readonly username: string;
   readonly secret: string;
   readonly headers: HeaderFields;
+}
+
+export interface TokenClients {
+  /** For the realm. */
+  readonly client: HttpClient;
+  /** For whatever else it redirects to: without client certificates. */
+  readonly foreignClient: HttpClient;
 }
 
 export interface Token {
@@ -38,18 +46,18 @@ const redirectsMax = 10;
  */
 export async function fetchToken(
   ctx: Context,
-  client: HttpClient,
+  clients: TokenClients,
   request: TokenRequest,
 ): Promise<Token> {
-  if (request.secret === "") return getToken(ctx, client, request);
-  const response = await client.send(ctx, postRequest(request));
+  if (request.secret === "") return getToken(ctx, clients, request);
+  const response = await clients.client.send(ctx, postRequest(request));
   // GCR has answered 404 to a POST, Artifactory 401, ACR 400, others 405.
   const isUntaken =
     [400, 401, 404].includes(response.status) ||
     (response.status === 405 && request.username !== "");
   if (isUntaken) {
     await response.discard();
-    return getToken(ctx, client, request);
+    return getToken(ctx, clients, request);
   }
   return parseToken("POST", response);
 }
@@ -79,18 +87,22 @@ function postRequest(request: TokenRequest): HttpRequest {
   };
 }
 
-async function getToken(ctx: Context, client: HttpClient, request: TokenRequest): Promise<Token> {
+async function getToken(
+  ctx: Context,
+  clients: TokenClients,
+  request: TokenRequest,
+): Promise<Token> {
   const { realm, service, scopes, username, secret, headers } = request;
   let url = new URL(realm);
   if (service !== "") url.searchParams.append("service", service);
   for (const scope of scopes) url.searchParams.append("scope", scope);
-  let authorization: HeaderFields = {};
+  let { client } = clients;
+  let fields = headers;
   if (secret !== "") {
     const value = Buffer.from(`${username}:${secret}`).toString("base64");
-    authorization = { authorization: [`Basic ${value}`] };
+    fields = joinHeaders(headers, { authorization: [`Basic ${value}`] });
   }
   for (let redirects = 0; redirects <= redirectsMax; redirects++) {
-    const fields = joinHeaders(headers, authorization);
     const response = await client.send(ctx, { method: "GET", url, headers: fields });
     const location = response.header("location");
     if (response.status < 300 || response.status >= 400 || location === undefined) {
@@ -99,7 +111,10 @@ async function getToken(ctx: Context, client: HttpClient, request: TokenRequest)
     await response.discard();
     const next = parseLocation(location, url);
     // What was meant for the realm stays there.
-    if (next.origin !== url.origin) authorization = {};
+    if (next.origin !== url.origin) {
+      client = clients.foreignClient;
+      fields = portableHeaders(fields);
+    }
     url = next;
   }
   throw new CodedError("unavailable", `token server ${realm.host}: too many redirects`);

@@ -1,4 +1,7 @@
 import assert from "node:assert/strict";
+import { mkdir, mkdtempDisposable, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { credentialsFrom, staticCredentials } from "#core/remotes/credentials.ts";
 import { collect, startClient } from "#test/integration/remotes/client.ts";
@@ -258,6 +261,30 @@ test("a redirect takes no credentials to another host, and back to none", async 
   storage.rule({ match: /./, answer: status(401, { "www-authenticate": "Basic" }) });
   await assert.rejects(collect(fetcher.fetch(client.ctx, descriptor)), { code: "unauthenticated" });
   assert.ok(storage.requests.every((request) => request.headers.authorization === undefined));
+});
+
+test("what is configured for a host does not follow its token server elsewhere", async () => {
+  await using registry = await startFaultRegistry();
+  await using tokens = await startTokenServer();
+  const { ref } = image(registry);
+  requireToken(registry, tokens, scope, /^\w+ \/v2\//);
+  const challenge = `Bearer realm="${registry.origin}/token",scope="${scope}"`;
+  registry.rule({
+    match: /^\w+ \/v2\//,
+    when: ({ headers }) => headers.authorization === undefined,
+    answer: status(401, { "www-authenticate": challenge }),
+  });
+  registry.rule({ match: /^GET \/token/, answer: redirect(tokens.realm) });
+  await using dir = await mkdtempDisposable(join(tmpdir(), "hosts-"));
+  await mkdir(join(dir.path, registry.host));
+  const config = `server = "${registry.origin}"\n[header]\nx-secret = "s3cret"\n`;
+  await writeFile(join(dir.path, registry.host, "hosts.toml"), config);
+  await using client = startClient({ roots: [dir.path] });
+  await client.resolver.resolve(client.ctx, ref);
+  const asked = registry.requests.find(({ target }) => target.startsWith("/token"));
+  assert.equal(asked?.headers["x-secret"], "s3cret");
+  assert.equal(tokens.requests.length, 1);
+  assert.equal(tokens.requests[0]?.headers["x-secret"], undefined);
 });
 
 test("a host that one is redirected to may ask for a token that anybody gets", async () => {

@@ -23,16 +23,17 @@ export function parseHeaderTable(table: unknown, what: string): HeaderFields {
   if (typeof table !== "object" || table === null || Array.isArray(table)) {
     throw invalid(`${what}: a table of header fields is expected`);
   }
-  const fields: Record<string, readonly string[]> = {};
+  const fields = new Map<string, readonly string[]>();
   for (const [name, value] of Object.entries(table)) {
     const key = `${what}.${JSON.stringify(name)}`;
     if (!nameForm.test(name)) throw invalid(`${key}: no name of a header field`);
     const lower = name.toLowerCase();
     if (reserved.includes(lower)) throw invalid(`${key}: cannot be configured`);
     const values: readonly unknown[] = Array.isArray(value) ? value : [value];
-    fields[lower] = [...(fields[lower] ?? []), ...values.map((one) => parseValue(one, key))];
+    const parsed = values.map((one) => parseValue(one, key));
+    fields.set(lower, [...(fields.get(lower) ?? []), ...parsed]);
   }
-  return fields;
+  return Object.fromEntries(fields);
 }
 
 function parseValue(value: unknown, key: string): string {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { parseHostsFile } from "#core/remotes/hosts-file.ts";
+import { joinHeaders } from "#core/remotes/http-client.ts";
 import { hasCode } from "#pkg/errors.ts";
 
 const parse = (text: string) => parseHostsFile(text, "/c/hosts.toml", "/c");
@@ -109,6 +110,7 @@ test("what cannot be understood is refused naming file and key", () => {
     'server = "https://u:p@x"': /server: .* is no server/,
     'server = "https://x/?q"': /server: .* is no server/,
     'server = "https://"': /server: .* is no server/,
+    'server = "https://x/%zz"': /server: malformed percent-encoding in its path$/,
     'skip_verify = "yes"': /skip_verify: true or false is expected, not "yes"$/,
     'dial_timeout = "3"': /dial_timeout: "3" is no duration such as "3s"$/,
     'dial_timeout = "-3s"': /dial_timeout: /,
@@ -136,6 +138,37 @@ test("the value of a header is not part of an error", () => {
     () => parse('[header]\nauthorization = "Basic s3cret\\u0007"'),
     (error) => error instanceof Error && !error.message.includes("s3cret"),
   );
+});
+
+test("a password in the name of a server is not part of an error", () => {
+  for (const server of [
+    "https://u:s3cret@x",
+    "u:s3cret@x",
+    "http://u:s3@cret@x/y",
+    "https://u:s3@cret@x",
+  ]) {
+    for (const text of [
+      `server = "${server}"`,
+      `[host."${server}"]`,
+      `[host."${server}"]\nca = 1`,
+    ]) {
+      assert.throws(
+        () => parse(text),
+        (error) => hasCode(error, "invalid-argument") && !/s3|cret/.test(String(error)),
+        text,
+      );
+    }
+  }
+});
+
+test("the name of a header field may be one that objects have", () => {
+  const { hosts } = parse('[header]\nconstructor = "a"\n__proto__ = ["b", "c"]');
+  const headers = Object.entries(joinHeaders({ accept: ["x"] }, hosts[0]?.headers ?? {}));
+  assert.deepEqual(headers, [
+    ["accept", ["x"]],
+    ["constructor", ["a"]],
+    ["__proto__", ["b", "c"]],
+  ]);
 });
 
 test("property: any text is parsed or refused with the file's name", () => {

@@ -57,7 +57,7 @@ export function parseHostsFile(text: string, file: string, directory: string): H
   );
   const hosts: HostConfig[] = [];
   for (const [server, table] of Object.entries(reader.table(document["host"], "host"))) {
-    const key = `host.${JSON.stringify(server)}`;
+    const key = `host.${JSON.stringify(withoutUser(server))}`;
     const config = reader.table(table, key);
     hosts.push(reader.host(server, config, key));
     for (const name of Object.keys(config)) {
@@ -131,15 +131,24 @@ class Reader {
     const rest = url === undefined ? "" : url.username + url.password + url.search + url.hash;
     if (url === undefined || url.host === "" || rest !== "") {
       const shape = "[https://]HOST[:PORT][/PATH] is expected";
-      throw this.#invalid(`${key}: ${JSON.stringify(text)} is no server: ${shape}`);
+      const shown = JSON.stringify(withoutUser(text));
+      throw this.#invalid(`${key}: ${shown} is no server: ${shape}`);
     }
-    const path = posix.normalize(decodeURI(url.pathname)).replace(/\/$/, "");
+    const path = posix.normalize(this.#decoded(url.pathname, key)).replace(/\/$/, "");
     const isWhole = overridePath || path.endsWith("/v2");
     return {
       scheme: url.protocol === "http:" ? "http" : "https",
       host: url.host,
       path: isWhole ? path : `${path}/v2`,
     };
+  }
+
+  #decoded(path: string, key: string): string {
+    try {
+      return decodeURI(path);
+    } catch (cause) {
+      throw this.#invalid(`${key}: malformed percent-encoding in its path`, { cause });
+    }
   }
 
   #capabilities(value: unknown, key: string): readonly HostCapability[] {
@@ -200,4 +209,9 @@ class Reader {
   #invalid(message: string, options?: ErrorOptions): CodedError {
     return new CodedError("invalid-argument", `${this.#file}: ${message}`, options);
   }
+}
+
+/** A server as people may see it: who wrote a password into it did not mean it for clients and logs. */
+function withoutUser(server: string): string {
+  return server.replace(/^([^/]*:\/\/)?.*@/s, "$1xxxxx@");
 }

@@ -3,7 +3,7 @@ import { mkdir, mkdtempDisposable, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { test } from "node:test";
 import { staticCredentials } from "#core/remotes/credentials.ts";
-import { type HostsOptions, planHosts } from "#core/remotes/hosts.ts";
+import { configuredHosts, type HostsOptions, planHosts } from "#core/remotes/hosts.ts";
 import { explainHosts } from "#core/remotes/hosts-explain.ts";
 import { proxyFromEnvironment } from "#core/remotes/proxy-environment.ts";
 import { Context } from "#pkg/context.ts";
@@ -47,6 +47,15 @@ test("without configuration: TLS, Docker Hub by its own host, this machine also 
     assert.deepEqual(await shown(namespace), [expected], namespace);
   }
   await assert.rejects(shown(""), { code: "invalid-argument" });
+});
+
+test("what is no host is refused as such", async () => {
+  const client = async () => ({ send: () => Promise.reject(new Error("not asked for")) });
+  const hosts = configuredHosts({ client }, {});
+  for (const host of ["reg.example:99999", "1.2.3.4.5", "\u{2ee5e}"]) {
+    const problem = { code: "invalid-argument", message: /^registry host ".*" is no host/ };
+    await assert.rejects(hosts(ctx, host), problem, host);
+  }
 });
 
 test("a default scheme is for what is not configured", async () => {

@@ -153,6 +153,10 @@ export async function openHost(
   planned: PlannedHost,
 ): Promise<RegistryHost> {
   const { scheme, host, path, capabilities, headers, tls, dialTimeoutMs, fallsBack } = planned;
+  // A reference may name what is none: a port above all ports, five numbers with dots.
+  if (!URL.canParse(`${scheme}://${host}`)) {
+    throw invalidArgument(`registry host ${JSON.stringify(host)} is no host`);
+  }
   const direct = await transports.client({ tls, dialTimeoutMs });
   const client = fallsBack ? withHttpFallback(direct) : direct;
   const foreignClient =

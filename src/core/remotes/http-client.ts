@@ -5,13 +5,14 @@ export type HeaderFields = Readonly<Record<string, readonly string[]>>;
 
 /** Values of later ones come after those of earlier ones. */
 export function joinHeaders(...all: readonly HeaderFields[]): HeaderFields {
-  const joined: Record<string, readonly string[]> = {};
+  // A field may be called `constructor`, or `__proto__`.
+  const joined = new Map<string, readonly string[]>();
   for (const fields of all) {
     for (const [name, values] of Object.entries(fields)) {
-      joined[name] = [...(joined[name] ?? []), ...values];
+      joined.set(name, [...(joined.get(name) ?? []), ...values]);
     }
   }
-  return joined;
+  return Object.fromEntries(joined);
 }
 
 /** Streams are read when the request is sent, anew for every attempt. */

@@ -1,42 +1,21 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { CallStream } from "#core/streaming/call-stream.ts";
-import { Outbox } from "#core/streaming/outbox.ts";
-import type { Stream } from "#core/streaming/streaming.ts";
 import { ByteSender, receiveBytes } from "#core/transfer/byte-stream.ts";
 import { byteStreamMessage, dataToAny, windowToAny } from "#core/transfer/convert.ts";
-import type { Any } from "#pkg/any.ts";
 import { Context } from "#pkg/context.ts";
 import { codeOf } from "#pkg/errors.ts";
-import { MessageQueue } from "#pkg/rpc/message-queue.ts";
 import { TaskGroup } from "#pkg/task-group.ts";
+import { streamPair } from "#test/support/stream-pair.ts";
 
 const ctx = Context.background();
-
-/** Two ends of a stream, with a wire between them that takes what comes, as far as its buffer goes. */
-function pair(): [Stream, Stream] {
-  const [a, b] = [new Outbox(), new Outbox()];
-  return [new CallStream(wire(b), a), new CallStream(wire(a), b)];
-}
-
-function wire(outbox: Outbox): AsyncIterator<Any> {
-  const queue = new MessageQueue<Any>(64);
-  void (async () => {
-    for await (const message of outbox.messages()) {
-      if (!queue.offer(message)) break;
-    }
-    queue.end();
-  })();
-  return queue;
-}
 
 async function collect(bytes: AsyncIterable<Buffer>): Promise<Buffer> {
   return Buffer.concat(await Array.fromAsync(bytes));
 }
 
 async function carry(chunks: readonly Uint8Array[]): Promise<Buffer> {
-  const [from, to] = pair();
+  const [from, to] = streamPair();
   const sender = new ByteSender(from);
   await using group = new TaskGroup(ctx.signal);
   group.go(async () => {
@@ -64,7 +43,7 @@ test("bytes arrive as they were sent, none, few and many", async () => {
 });
 
 test("no message is larger than 32 KiB and none goes beyond what was granted", async () => {
-  const [from, to] = pair();
+  const [from, to] = streamPair();
   const sender = new ByteSender(from);
   const sent = sender.write(ctx, Buffer.alloc(100_000));
   let granted = 0;
@@ -87,7 +66,7 @@ test("no message is larger than 32 KiB and none goes beyond what was granted", a
 });
 
 test("the receiver grants 64 KiB at once, and again when less is left, a large message counting whole", async () => {
-  const [from, to] = pair();
+  const [from, to] = streamPair();
   const received = receiveBytes(ctx, to);
   const first = received.next();
   const grant = async (): Promise<number> => {
@@ -106,7 +85,7 @@ test("the receiver grants 64 KiB at once, and again when less is left, a large m
 });
 
 test("a receiver that leaves early ends the stream, and the sender fails", async () => {
-  const [from, to] = pair();
+  const [from, to] = streamPair();
   const sender = new ByteSender(from);
   const sent = assert.rejects(sender.write(ctx, Buffer.alloc(1 << 20)), (error) => {
     return codeOf(error) === "unavailable";
@@ -116,14 +95,14 @@ test("a receiver that leaves early ends the stream, and the sender fails", async
 });
 
 test("messages of other types are passed over and hostile windows refused", async () => {
-  const [from, to] = pair();
+  const [from, to] = streamPair();
   await from.send(ctx, { typeUrl: "containerd.types.Platform", value: Buffer.from([255]) });
   await from.send(ctx, windowToAny(7));
   await from.send(ctx, dataToAny(Buffer.from("data")));
   await from.close();
   assert.equal(String(await collect(receiveBytes(ctx, to))), "data");
 
-  const [a, b] = pair();
+  const [a, b] = streamPair();
   const sender = new ByteSender(a);
   const refused = assert.rejects(
     sender.write(ctx, Buffer.alloc(1)),
@@ -139,7 +118,7 @@ test("messages of other types are passed over and hostile windows refused", asyn
 });
 
 test("a wait for a window ends with its context", async () => {
-  const [from] = pair();
+  const [from] = streamPair();
   const controller = new AbortController();
   const waiting = new ByteSender(from).write(ctx.withSignal(controller.signal), Buffer.alloc(1));
   controller.abort();

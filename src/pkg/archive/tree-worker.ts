@@ -165,7 +165,8 @@ port.on("message", (message: ToWorker) => {
     return;
   }
   if (message.type === "growth") {
-    growth = message.growth;
+    // Given up, the file may go on growing for others.
+    if (growth.end !== "broken") growth = message.growth;
     onGrowth?.();
     return;
   }

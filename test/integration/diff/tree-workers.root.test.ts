@@ -2,7 +2,9 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import zlib from "node:zlib";
+import { GrowingFile } from "#pkg/archive/growing-file.ts";
 import { TreeWorkers } from "#pkg/archive/tree-workers.ts";
 import { Context } from "#pkg/context.ts";
 import { codeOf } from "#pkg/errors.ts";
@@ -48,6 +50,25 @@ describe("tree workers", { skip: needsRoot }, () => {
     const size = fs.statSync(path.join(root.path, "a")).size;
     assert.ok((await workers.run(ctx, { kind: "usage", path: root.path })).inodes === 2);
     assert.equal(fs.statSync(path.join(root.path, "a")).size, size);
+  });
+
+  test("stop reading a file along when the context ends, though the file go on growing", async (t) => {
+    // What is left to the end of the thread would wait for ever.
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    await using workers = new TreeWorkers({ workersMax: 1 });
+    using root = scratch();
+    using files = scratch();
+    const layer = path.join(files.path, "layer");
+    fs.writeFileSync(layer, zlib.gzipSync(layerOf(file("a"))).subarray(0, 20));
+    await using growing = await GrowingFile.open(layer, 20);
+    const controller = new AbortController();
+    const job = { kind: "apply", root: root.path, file: growing.fd, options: merged } as const;
+    const running = workers.run(ctx.withSignal(controller.signal), job, { growing });
+    // The job is under way to the worker; all that follows is, too, before the worker has begun.
+    await nextTurn();
+    controller.abort();
+    growing.grown(20);
+    await assert.rejects(running, (error) => codeOf(error) === "canceled");
   });
 
   test("say what the source of the bytes said when it failed", async () => {

@@ -33,6 +33,8 @@ export interface ShimPlace {
   isKept(state: { readonly isOnRecord: boolean; readonly isInUse: boolean }): boolean;
   /** Ends what is not kept, before its shim is told that it may go. */
   end(ctx: Context, record: ShimRecord, state: { readonly isInUse: boolean }): Promise<void>;
+  /** After the bundles of a namespace: ends what has none. */
+  endForgotten(ctx: Context, namespace: string): Promise<void>;
 }
 
 /** A task needs its container: without it no client reaches it. */
@@ -53,6 +55,7 @@ export function taskPlace(manager: ShimManager): ShimPlace {
     end: async (ctx, record, { isInUse }) => {
       if (isInUse) await endTask(ctx, record);
     },
+    endForgotten: (ctx, namespace) => manager.endForgotten(ctx, namespace),
   };
 }
 
@@ -86,7 +89,7 @@ export async function loadShims(
       await eachLimited(bundles.get(namespace) ?? [], (bundle) =>
         load(inside, manager, place, bundle),
       );
-      await manager.endForgotten(inside, namespace);
+      await place.endForgotten(inside, namespace);
       const isAlive = (id: string): boolean => manager.records.get(namespace, id) !== undefined;
       await removeOrphanWork(roots.root, namespace, isAlive);
     }),

@@ -23,6 +23,7 @@ import { dialShim } from "#core/runtime/shim-connection.ts";
 import { loadShims, taskPlace } from "#core/runtime/shim-loader.ts";
 import { defaultShimTimeouts, ShimManager } from "#core/runtime/shim-manager.ts";
 import { ShimTaskRuntime } from "#core/runtime/task-runtime.ts";
+import { sandboxPlace } from "#core/sandbox/sandbox-place.ts";
 import { Context } from "#pkg/context.ts";
 import { CodedError, codeOf, notFound } from "#pkg/errors.ts";
 import { type Handlers, serve } from "#pkg/rpc/service.ts";
@@ -558,6 +559,21 @@ test("loading keeps a task whose shim is mute and one whose record cannot be rea
   };
   await b.restart();
   assert.deepEqual(await readdir(b.bundles), ["c1"]);
+});
+
+test("loading sandboxes leaves alone the supervisors of tasks that are loaded later", async () => {
+  await using b = await bench();
+  await b.shim.serve();
+  await mkdir(b.bundles, { recursive: true });
+  const file = join(b.bundles, ".supervisor-g");
+  const address = `unix://${b.shim.socket}`;
+  await writeFile(file, JSON.stringify({ version: 3, address, protocol: "ttrpc" }));
+  const roots = { root: join(b.dir, "sandboxes-root"), state: join(b.dir, "sandboxes-state") };
+  await mkdir(join(roots.state, "ns"), { recursive: true });
+  await loadShims(Context.background(), b.manager, sandboxPlace(b.manager, roots));
+  assert.deepEqual([b.shim.calls, existsSync(file)], [[], true]);
+  await loadShims(Context.background(), b.manager, taskPlace(b.manager));
+  assert.deepEqual([b.shim.calls, existsSync(file)], [["Shutdown"], false]);
 });
 
 test("loading removes a bundle whose making was cut short", async () => {

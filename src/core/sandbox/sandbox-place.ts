@@ -23,5 +23,7 @@ export function sandboxPlace(manager: ShimManager, roots: BundleRoots): ShimPlac
     end: async (ctx, { id, link }) => {
       if (link.services) await new ShimSandboxProxy(link.services, id).shutdown(ctx);
     },
+    // Supervisors are those of tasks, which may not be loaded yet.
+    endForgotten: async () => {},
   };
 }

@@ -12,16 +12,28 @@ export function parseFieldPath(path: string, maps: readonly string[]): FieldPath
   return { field, key: path.slice(dot + 1) };
 }
 
-/** `current` with the masked part of `given`: the whole map, or one key, which goes when it is not given. */
-export function maskedMap<V>(
-  current: Readonly<Record<string, V>>,
-  given: Readonly<Record<string, V>>,
-  key: string | undefined,
-): Readonly<Record<string, V>> {
-  return maskedKeys(current, given, [key]);
+/**
+ * Paths by their fields, in the order they first come: each field of the mask is then looked at once, however many
+ * of its keys are named. Undefined stands for the whole of a field.
+ */
+export function keysByField(
+  paths: readonly string[],
+  maps: readonly string[],
+): ReadonlyMap<string, readonly (string | undefined)[]> {
+  const fields = new Map<string, (string | undefined)[]>();
+  for (const path of paths) {
+    const { field, key } = parseFieldPath(path, maps);
+    const keys = fields.get(field);
+    if (keys) keys.push(key);
+    else fields.set(field, [key]);
+  }
+  return fields;
 }
 
-/** The same for several paths one after the other, in one pass: a manifest names thousands of parts. */
+/**
+ * `current` with the masked parts of `given`, one after the other: the whole map for undefined, or one key, which goes
+ * when it is not given. In one pass: a manifest names thousands of parts.
+ */
 export function maskedKeys<V>(
   current: Readonly<Record<string, V>>,
   given: Readonly<Record<string, V>>,

@@ -6,7 +6,7 @@ import type { MetadataState } from "#core/metadata/state.ts";
 import type { NodeId, Transaction } from "#core/metadata/transaction.ts";
 import { type Context, requireNamespace } from "#pkg/context.ts";
 import { alreadyExists, invalidArgument, notFound, wrap } from "#pkg/errors.ts";
-import { maskedMap, parseFieldPath } from "#pkg/field-mask.ts";
+import { keysByField, maskedKeys } from "#pkg/field-mask.ts";
 import { type Adaptor, field, labelField } from "#pkg/filters/filter.ts";
 import { parseFilters } from "#pkg/filters/parse.ts";
 import { assertIdentifier } from "#pkg/identifier.ts";
@@ -119,8 +119,9 @@ function masked(current: Container, given: ContainerInput, fields: readonly stri
     }
   }
   let updated = current;
-  for (const path of fields.length === 0 ? mutableFields : fields) {
-    updated = { ...updated, ...maskedField(updated, given, path) };
+  const paths = fields.length === 0 ? mutableFields : fields;
+  for (const mask of keysByField(paths, ["labels", "extensions"])) {
+    updated = { ...updated, ...maskedField(updated, given, mask) };
   }
   return updated;
 }
@@ -128,14 +129,13 @@ function masked(current: Container, given: ContainerInput, fields: readonly stri
 function maskedField(
   current: Container,
   given: ContainerInput,
-  path: string,
+  [field, keys]: readonly [string, readonly (string | undefined)[]],
 ): Partial<ContainerInput> {
-  const { field, key } = parseFieldPath(path, ["labels", "extensions"]);
   switch (field) {
     case "labels":
-      return { labels: maskedMap(current.labels, given.labels, key) };
+      return { labels: maskedKeys(current.labels, given.labels, keys) };
     case "extensions":
-      return { extensions: maskedMap(current.extensions, given.extensions, key) };
+      return { extensions: maskedKeys(current.extensions, given.extensions, keys) };
     case "spec":
       return { spec: given.spec };
     case "image":
@@ -143,7 +143,7 @@ function maskedField(
     case "snapshotkey":
       return { snapshotKey: given.snapshotKey };
     default:
-      throw invalidArgument(`cannot update "${path}" field on "${given.id}"`);
+      throw invalidArgument(`cannot update "${field}" field on "${given.id}"`);
   }
 }
 

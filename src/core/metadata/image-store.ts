@@ -9,7 +9,7 @@ import { type Context, requireNamespace } from "#pkg/context.ts";
 import type { Descriptor } from "#pkg/descriptor.ts";
 import { parseDigest } from "#pkg/digest.ts";
 import { alreadyExists, invalidArgument, notFound, wrap } from "#pkg/errors.ts";
-import { maskedMap, parseFieldPath } from "#pkg/field-mask.ts";
+import { keysByField, maskedKeys } from "#pkg/field-mask.ts";
 import { type Adaptor, field, labelField } from "#pkg/filters/filter.ts";
 import { parseFilters } from "#pkg/filters/parse.ts";
 import { assertLabels, withoutEmpty } from "#pkg/label.ts";
@@ -120,14 +120,13 @@ function stored<T extends Given>(image: T): T {
 
 function masked(current: Image, given: Given, fields: readonly string[]): Given {
   let { labels, target } = fields.length === 0 ? given : current;
-  for (const path of fields) {
-    const { field, key } = parseFieldPath(path, ["labels", "annotations"]);
-    if (field === "labels") labels = maskedMap(labels, given.labels, key);
+  for (const [field, keys] of keysByField(fields, ["labels", "annotations"])) {
+    if (field === "labels") labels = maskedKeys(labels, given.labels, keys);
     else if (field === "annotations") {
-      const annotations = maskedMap(target.annotations, given.target.annotations, key);
+      const annotations = maskedKeys(target.annotations, given.target.annotations, keys);
       target = { ...target, annotations };
-    } else if (path === "target") target = given.target;
-    else throw invalidArgument(`cannot update "${path}" field on image "${given.name}"`);
+    } else if (field === "target") target = given.target;
+    else throw invalidArgument(`cannot update "${field}" field on image "${given.name}"`);
   }
   return { name: given.name, labels, target };
 }

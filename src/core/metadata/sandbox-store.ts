@@ -4,7 +4,7 @@ import type { NodeId, Transaction } from "#core/metadata/transaction.ts";
 import type { Sandbox, SandboxInput, SandboxStore } from "#core/sandbox/sandbox.ts";
 import { type Context, requireNamespace } from "#pkg/context.ts";
 import { alreadyExists, invalidArgument, notFound, wrap } from "#pkg/errors.ts";
-import { maskedMap, parseFieldPath } from "#pkg/field-mask.ts";
+import { keysByField, maskedKeys } from "#pkg/field-mask.ts";
 import { type Adaptor, field, labelField } from "#pkg/filters/filter.ts";
 import { parseFilters } from "#pkg/filters/parse.ts";
 import { assertIdentifier } from "#pkg/identifier.ts";
@@ -107,25 +107,29 @@ function masked(current: Sandbox, given: SandboxInput, fields: readonly string[]
     throw invalidArgument("sandbox.Runtime.Name field is immutable");
   }
   let updated = current;
-  for (const path of fields.length === 0 ? mutableFields : fields) {
-    updated = { ...updated, ...maskedField(updated, given, path) };
+  const paths = fields.length === 0 ? mutableFields : fields;
+  for (const mask of keysByField(paths, ["labels", "extensions"])) {
+    updated = { ...updated, ...maskedField(updated, given, mask) };
   }
   return updated;
 }
 
-function maskedField(current: Sandbox, given: SandboxInput, path: string): Partial<SandboxInput> {
-  const { field, key } = parseFieldPath(path, ["labels", "extensions"]);
+function maskedField(
+  current: Sandbox,
+  given: SandboxInput,
+  [field, keys]: readonly [string, readonly (string | undefined)[]],
+): Partial<SandboxInput> {
   switch (field) {
     case "labels":
-      return { labels: maskedMap(current.labels, given.labels, key) };
+      return { labels: maskedKeys(current.labels, given.labels, keys) };
     case "extensions":
-      return { extensions: maskedMap(current.extensions, given.extensions, key) };
+      return { extensions: maskedKeys(current.extensions, given.extensions, keys) };
     case "spec":
       return { spec: given.spec };
     case "runtime":
       return { runtime: given.runtime };
     default:
-      throw invalidArgument(`cannot update "${path}" field on sandbox "${given.id}"`);
+      throw invalidArgument(`cannot update "${field}" field on sandbox "${given.id}"`);
   }
 }
 

@@ -16,7 +16,7 @@ import {
   notFound,
 } from "#pkg/errors.ts";
 import type { Failpoints } from "#pkg/failpoint.ts";
-import { maskedMap, parseFieldPath } from "#pkg/field-mask.ts";
+import { maskedKeys, parseFieldPath } from "#pkg/field-mask.ts";
 import { parseFilters } from "#pkg/filters/parse.ts";
 import type { Labels } from "#pkg/label.ts";
 import { DurableDatabase } from "#pkg/sqlite/database.ts";
@@ -211,14 +211,14 @@ export class SnapshotRecords implements AsyncDisposable {
   update(name: string, labels: Labels, fields: readonly string[] = []): Promise<SnapshotRecord> {
     return this.#db.update((sql) => {
       const { info } = existing(sql, name);
-      let updated = fields.length === 0 ? labels : info.labels;
-      for (const path of fields) {
+      const keys = fields.map((path) => {
         const { field, key } = parseFieldPath(path, ["labels"]);
         if (field !== "labels") {
           throw invalidArgument(`cannot update "${path}" field on snapshot "${name}"`);
         }
-        updated = maskedMap(updated, labels, key);
-      }
+        return key;
+      });
+      const updated = fields.length === 0 ? labels : maskedKeys(info.labels, labels, keys);
       const set = Object.fromEntries(Object.entries(updated).filter(([, value]) => value !== ""));
       sql.run(
         "UPDATE snapshots SET labels = ?, updated_at = ? WHERE name = ?",

@@ -15,6 +15,8 @@ import type { Supervisor } from "./supervisor.ts";
 import type { TaskProcess } from "./task-process.ts";
 import { type ProcessRecord, readTaskRecord, type TaskRecord } from "./task-record.ts";
 
+/** For a runtime that does not come back: the other containers are not to wait for it. */
+const rollBackTimeoutMs = 5_000;
 /** For what follows an end: its execs' are told first, and it is recorded. */
 const endedTimeoutMs = 2_000;
 
@@ -37,7 +39,10 @@ export async function adoptContainers(
       if (record?.namespace !== services.namespace || record.group !== services.group) continue;
       const { phase } = record;
       if (phase === "creating") {
-        await rollBackCreation(services, bundle, record, runtimeOf(services, bundle, record));
+        const runtime = runtimeOf(services, bundle, record);
+        const undone = rollBackCreation(services, bundle, record, runtime);
+        supervisor.occupy(record.id, undone);
+        await settlesWithin(undone, rollBackTimeoutMs);
       } else supervisor.add(await adopt(services, bundle, { ...record, phase }, inheritance));
     } catch (error) {
       services.logger.error("failed to take over a task", { error, bundle });

@@ -75,6 +75,21 @@ export class Supervisor {
     this.#containers.set(container.id, container);
   }
 
+  /**
+   * Keeps an id from being used, and this from ending, as long as what an earlier supervisor has
+   * left of it is being undone.
+   */
+  occupy(id: string, undone: Promise<void>): void {
+    this.#creating.add(id);
+    this.#services.tasks.go(async () => {
+      try {
+        await undone;
+      } finally {
+        this.#creating.delete(id);
+      }
+    });
+  }
+
   async delete(id: string): Promise<Exit | undefined> {
     const exit = await this.container(id).delete();
     this.#containers.delete(id);

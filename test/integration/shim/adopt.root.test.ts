@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "node:test";
 import { create } from "@bufbuild/protobuf";
@@ -111,6 +111,34 @@ suite("a successor after SIGKILL", () => {
     assert.equal(mountinfo().includes(`${bundle}/rootfs`), false);
     assert.equal(existsSync(join(bundle, "task.json")), false);
     await assert.rejects(shim.task.state(ctx, { id: "c1" }), /container not created: not found/);
+  });
+
+  roomTest("does not let others wait for a runtime that rolls back for ever", async (room) => {
+    const shim = await SupervisorFixture.start(room);
+    const { ctx } = shim;
+    const [stuck, slow] = [join(room.dir, "stuck"), join(room.dir, "slow")];
+    writeFileSync(stuck, "");
+    const hang = `*" create "*|*" delete "*) while [ -e ${stuck} ]; do sleep 0.1; done;;`;
+    const wrapper = `#!/bin/sh\ncase "$*" in\n${hang}\nesac\nexec runc "$@"\n`;
+    writeFileSync(slow, wrapper, { mode: 0o755 });
+    await shim.task.create(ctx, { id: "c2", bundle: makeBundle(room, "c2"), options });
+    await shim.task.start(ctx, { id: "c2" });
+    const bundle = makeBundle(room, "c1");
+    const request = { id: "c1", bundle, options: runcOptions({ binaryName: slow }) };
+    const creating = shim.task.create(ctx, request).catch(() => "lost"); // -- as above
+    await until(() => pidsWithArgument(`${bundle}/init.pid`).length > 0);
+    await shim.kill();
+    assert.equal(await creating, "lost");
+    await shim.restart();
+    assert.equal((await shim.task.state(ctx, { id: "c2" })).status, 2);
+    assert.ok(existsSync(join(bundle, "task.json")));
+    await assert.rejects(shim.task.create(ctx, request), /task c1: already exists/);
+    rmSync(stuck);
+    await until(() => !existsSync(join(bundle, "task.json")));
+    await shim.task.create(ctx, request);
+    await shim.task.start(ctx, { id: "c1" });
+    await shim.remove("c1");
+    await shim.remove("c2");
   });
 
   roomTest("comes once: a second one finds the first, and no descriptors leak", async (room) => {

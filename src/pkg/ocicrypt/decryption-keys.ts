@@ -1,5 +1,5 @@
 import { createPrivateKey, type JsonWebKeyInput, type KeyObject } from "node:crypto";
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { failedPrecondition, wrap } from "#pkg/errors.ts";
 
@@ -30,6 +30,9 @@ export async function readDecryptionKeys(directory: string): Promise<readonly Ke
       );
     }
     if (!entry.isFile()) continue;
+    if ((await stat(path)).size > keyBytesMax) {
+      throw failedPrecondition(`${path}: a key has at most ${keyBytesMax} bytes`);
+    }
     const key = parsePrivateKey(await readFile(path));
     if (key) keys.push(key);
   }

@@ -6,7 +6,7 @@ import {
   type KeyObject,
   randomBytes,
 } from "node:crypto";
-import { mkdir, mkdtempDisposable, symlink, writeFile } from "node:fs/promises";
+import { mkdir, mkdtempDisposable, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { test } from "node:test";
 import { FlattenedEncrypt, GeneralEncrypt } from "jose";
@@ -144,6 +144,9 @@ test("keys of a directory: PEM, DER and JSON, below it too; what is none is pass
   const locked = Buffer.from(ec.privateKey.export(pem));
   assert.equal(parsePrivateKey(locked), undefined);
   assert.equal(parsePrivateKey(locked, "pw")?.asymmetricKeyType, "ec");
+  await writeFile(`${dir.path}/large`, Buffer.alloc((1 << 20) + 1));
+  await assert.rejects(readDecryptionKeys(dir.path), /large: a key has at most 1048576 bytes/);
+  await rm(`${dir.path}/large`);
   await symlink("a.pem", `${dir.path}/link`);
   await assert.rejects(readDecryptionKeys(dir.path), { code: "failed-precondition" });
   await assert.rejects(readDecryptionKeys(`${dir.path}/absent`), /unable to get decryption keys/);

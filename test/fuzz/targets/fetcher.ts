@@ -46,8 +46,7 @@ function headersOf(
   const isRange = offset > 0 || end < totalBytes;
   const total = given.length === "short" ? totalBytes - 1 : totalBytes;
   if (isRange && given.ranges !== "ignored" && given.ranges !== "unsaid") {
-    const from = given.ranges === "elsewhere" ? offset + 1 : offset;
-    const range = given.ranges === "torn" ? `bytes ${from}-` : `bytes ${from}-${end - 1}`;
+    const range = given.ranges === "torn" ? `bytes ${offset}-` : `bytes ${offset}-${end - 1}`;
     headers.set("content-range", `${range}/${given.length === "none" ? "*" : total}`);
   }
   if (given.length !== "none")
@@ -58,7 +57,8 @@ function headersOf(
 function respond(blob: Buffer, given: Answer, { url, headers }: HttpRequest): HttpResponse {
   const [, from = "0", to = ""] = /^bytes=(\d+)-(\d*)$/.exec(headers["range"]?.[0] ?? "") ?? [];
   const isWhole = given.ranges === "ignored" || headers["range"] === undefined;
-  const offset = isWhole ? 0 : Number(from);
+  const asked = isWhole ? 0 : Number(from);
+  const offset = given.ranges === "elsewhere" && !isWhole ? asked + 1 : asked;
   const end = isWhole || to === "" ? blob.length : Math.min(Number(to) + 1, blob.length);
   const fields = headersOf(given, offset, end, blob.length);
   const status = given.status === 0 ? (isWhole ? 200 : 206) : given.status;

@@ -59,7 +59,7 @@ export class LocalMountManager implements MountManager, ResourceCollector {
   readonly kind = "mount";
   readonly #options: LocalMountManagerOptions;
   readonly #entries = new Map<string, Map<string, Entry>>();
-  /** Folders of what is being activated: no leftovers. */
+  /** Folders that are being made or undone: no leftovers. */
   readonly #pending = new Set<number>();
   readonly #locks = new KeyedMutex();
   #lastId = 0;
@@ -229,11 +229,14 @@ export class LocalMountManager implements MountManager, ResourceCollector {
   async #drop(ctx: Context, entry: Entry): Promise<void> {
     const { folder, record } = entry;
     await folder.removeRecord();
-    const { namespace, activation } = record;
-    const entries = this.#entries.get(namespace);
-    if (entries?.delete(activation.name)) this.#count--;
-    if (entries?.size === 0) this.#entries.delete(namespace);
-    await this.#undo(ctx, folder);
+    // A collection that ends meanwhile would undo it as well, and one of the two find nothing.
+    this.#pending.add(folder.id);
+    try {
+      this.#remove(record);
+      await this.#undo(ctx, folder);
+    } finally {
+      this.#pending.delete(folder.id);
+    }
   }
 
   async #undo(ctx: Context, folder: ActivationFolder): Promise<void> {
@@ -271,16 +274,18 @@ export class LocalMountManager implements MountManager, ResourceCollector {
       });
       ctx.logger.debug("mount collected", { namespace, name: activation.name });
     }
-    for (const folder of await listFolders(this.#options.targets)) {
-      if (!this.#isKnown(folder.id)) await this.#removeLeftover(ctx, folder);
+    const folders = await listFolders(this.#options.targets);
+    // After the listing: what is made later is not in it.
+    const known = new Set([...this.#pending, ...this.#ids()]);
+    for (const folder of folders) {
+      if (!known.has(folder.id)) await this.#removeLeftover(ctx, folder);
     }
   }
 
-  #isKnown(id: number): boolean {
-    if (this.#pending.has(id)) return true;
-    return [...this.#entries.values()].some((entries) =>
-      [...entries.values()].some(({ folder }) => folder.id === id),
-    );
+  *#ids(): Generator<number> {
+    for (const entries of this.#entries.values()) {
+      for (const { folder } of entries.values()) yield folder.id;
+    }
   }
 
   async #isMounted(activation: Activation, mounted: ReadonlySet<string>): Promise<boolean> {
@@ -301,6 +306,12 @@ export class LocalMountManager implements MountManager, ResourceCollector {
     const entries = this.#entries.get(namespace) ?? new Map<string, Entry>();
     this.#entries.set(namespace, entries.set(activation.name, entry));
     this.#count++;
+  }
+
+  #remove({ namespace, activation }: ActivationRecord): void {
+    const entries = this.#entries.get(namespace);
+    if (entries?.delete(activation.name)) this.#count--;
+    if (entries?.size === 0) this.#entries.delete(namespace);
   }
 
   *#resources(wanted: (entry: Entry) => boolean): Generator<Resource> {

@@ -1,8 +1,10 @@
 import { open, rename, rm } from "node:fs/promises";
+import { normalize } from "node:path";
 import type { MountTransform } from "#core/mount/manager.ts";
 import type { AllowedRoots } from "#core/mount/manager/allowed-roots.ts";
 import type { Context } from "#pkg/context.ts";
 import { CodedError, invalidArgument } from "#pkg/errors.ts";
+import { KeyedMutex } from "#pkg/keyed-mutex.ts";
 
 const prefix = "X-containerd.mkfs.";
 
@@ -24,9 +26,12 @@ interface FileSystem {
  * `X-containerd.mkfs.{size,fs,uuid}`, of which the size must be given. The options are taken away.
  */
 export function mkfs(roots: AllowedRoots, run: RunProgram): MountTransform {
+  const locks = new KeyedMutex();
   return async (ctx, mount) => {
     using opened = roots.open(mount.source, "mkfs");
     const made = parse(mount.options.filter((option) => option.startsWith(prefix)));
+    // A second one would format the file of the first, which may be mounted by then.
+    using _ = await locks.acquire(normalize(mount.source), ctx.signal);
     if (!roots.tryStat(opened.dirFd, opened.name)) {
       // By the process's number: it is another program that makes the file system.
       const dir = `/proc/${process.pid}/fd/${opened.dirFd}`;

@@ -19,6 +19,7 @@ import type {
   ProgramResult,
   ProgramRunner,
 } from "#core/runtime/program.ts";
+import { createBundle } from "#core/runtime/bundle.ts";
 import { dialShim } from "#core/runtime/shim-connection.ts";
 import { loadShims, taskPlace } from "#core/runtime/shim-loader.ts";
 import { defaultShimTimeouts, ShimManager } from "#core/runtime/shim-manager.ts";
@@ -277,6 +278,31 @@ test("create() starts the shim with the bootstrap message and keeps its answer",
   });
   const path = await readFile(join(bundle, "shim-binary-path"), "utf8");
   assert.equal(path, join(b.dir, "containerd-shim-fake-v1"));
+});
+
+test("start() of a task and a sandbox with one id leaves no shim that nobody knows", async () => {
+  await using b = await bench();
+  const request = {
+    runtime: "io.containerd.fake.v1",
+    options: undefined,
+    sandbox: undefined,
+    spec: undefined,
+  };
+  const starts = ["tasks", "sandboxes"].map(async (kind) => {
+    const roots = { root: join(b.dir, kind, "root"), state: join(b.dir, kind, "state") };
+    const bundle = await createBundle(roots, { namespace: "ns", id: "c1", spec: undefined });
+    return b.manager.start(b.ctx, bundle, request);
+  });
+  const results = await Promise.allSettled(starts);
+  const failed = results.filter((result) => result.status === "rejected");
+  assert.deepEqual(
+    failed.map(({ reason }) => codeOf(reason)),
+    ["already-exists"],
+  );
+  assert.deepEqual(
+    b.shim.calls.filter((call) => call === "start"),
+    ["start"],
+  );
 });
 
 test("create() gives a shim without -info the runtime's options alone", async () => {

@@ -32,7 +32,7 @@ import type { SandboxStore } from "#core/sandbox/sandbox.ts";
 import type { Any } from "#pkg/any.ts";
 import type { Context } from "#pkg/context.ts";
 import { type Failpoints, noFailpoints } from "#pkg/failpoint.ts";
-import { isNotFound, wrap } from "#pkg/errors.ts";
+import { alreadyExists, isNotFound, wrap } from "#pkg/errors.ts";
 import { nowNanos } from "#pkg/time.ts";
 
 export interface ShimManagerOptions {
@@ -93,6 +93,8 @@ export class ShimManager implements AsyncDisposable {
   readonly #pool: SupervisorPool;
   readonly #commands = new Map<string, ShimCommand>();
   readonly #background = new Set<Promise<unknown>>();
+  /** Whose shims are being started, as `namespace/id`. */
+  readonly #starting = new Set<string>();
   #isClosed = false;
 
   constructor(options: ShimManagerOptions) {
@@ -116,9 +118,20 @@ export class ShimManager implements AsyncDisposable {
    * the bundle is left.
    */
   async start(ctx: Context, bundle: Bundle, request: StartRequest): Promise<ShimRecord> {
-    const record = await this.#startOrJoin(ctx, bundle, request);
-    this.records.add(record);
-    return record;
+    const { namespace, id } = bundle;
+    const claim = `${namespace}/${id}`;
+    // A task and a sandbox have bundles of their own: one that comes second must not start a shim that none knows.
+    if (this.#starting.has(claim) || this.records.get(namespace, id)) {
+      throw alreadyExists(`task ${id}`);
+    }
+    this.#starting.add(claim);
+    try {
+      const record = await this.#startOrJoin(ctx, bundle, request);
+      this.records.add(record);
+      return record;
+    } finally {
+      this.#starting.delete(claim);
+    }
   }
 
   /**

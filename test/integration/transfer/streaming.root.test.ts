@@ -106,15 +106,19 @@ for (const unpacksMax of [1, 3]) {
       answer: inHalves(bytes, rest.promise),
     });
     const pulled = pull();
+    // Awaited below: where something fails before that, it is what is told.
+    pulled.catch(() => undefined);
     await until("the first file is there", async () =>
       (await files()).some((path) => path.endsWith("/fs/first0")),
     );
-    assert.ok(!steps.some(({ event }) => event === "extracted"));
+    // The other layer may have come and been unpacked already.
+    const told = (): string[] =>
+      steps.filter(({ name }) => name === `layer-${digest}`).map(({ event }) => event);
+    assert.ok(!told().includes("extracted"));
     rest.resolve();
     await pulled;
-    const told = steps.filter(({ name }) => name === `layer-${digest}`).map(({ event }) => event);
     assert.deepEqual(
-      told.filter((event) => event !== "downloading"),
+      told().filter((event) => event !== "downloading"),
       ["waiting", "complete", "extracting", "extracted"],
     );
     assert.match(await daemon.ctrOk(["snapshots", "ls"]), /Committed[^]*Committed/);

@@ -1,3 +1,6 @@
+import { invalidArgument } from "#pkg/errors.ts";
+import type { Labels } from "#pkg/label.ts";
+
 /** One path of a field mask: a field, or one key of a field that is a map (`labels.a.b`). */
 export interface FieldPath {
   readonly field: string;
@@ -51,4 +54,22 @@ export function maskedKeys<V>(
   }
   // From entries, since assigning a key named `__proto__` would not make one.
   return Object.fromEntries(masked);
+}
+
+/**
+ * The labels after an update of something of which nothing else can be updated: all of `given` without a mask. Throws
+ * `invalid-argument` for another field, naming `what`.
+ */
+export function maskedLabels(
+  current: Labels,
+  given: Labels,
+  { fields, what }: { readonly fields: readonly string[]; readonly what: string },
+): Labels {
+  if (fields.length === 0) return given;
+  const keys = fields.map((path) => {
+    const { field, key } = parseFieldPath(path, ["labels"]);
+    if (field !== "labels") throw invalidArgument(`cannot update "${path}" field on ${what}`);
+    return key;
+  });
+  return maskedKeys(current, given, keys);
 }

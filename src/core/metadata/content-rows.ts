@@ -2,26 +2,11 @@ import type { ContentInfo } from "#core/content/content.ts";
 import type { NodeId, Transaction } from "#core/metadata/transaction.ts";
 import type { Context } from "#pkg/context.ts";
 import { type Digest, parseDigest } from "#pkg/digest.ts";
-import { invalidArgument } from "#pkg/errors.ts";
-import { maskedKeys, parseFieldPath } from "#pkg/field-mask.ts";
-import type { Labels } from "#pkg/label.ts";
 import { bigint, number, optionalText, type Row, stringMap, text } from "#pkg/sqlite/row.ts";
 
 /** How long an ingest that no lease holds is kept. */
 const ingestLifeMs = 24 * 60 * 60 * 1000;
 const shareableLabel = "containerd.io/namespace.shareable";
-
-export function maskedLabels(info: ContentInfo, given: Labels, fields: readonly string[]): Labels {
-  if (fields.length === 0) return given;
-  const keys = fields.map((path) => {
-    const { field, key } = parseFieldPath(path, ["labels"]);
-    if (field !== "labels") {
-      throw invalidArgument(`cannot update "${path}" field on content info "${info.digest}"`);
-    }
-    return key;
-  });
-  return maskedKeys(info.labels, given, keys);
-}
 
 export function findBlob(
   tx: Transaction,

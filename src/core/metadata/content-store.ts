@@ -16,7 +16,6 @@ import {
   findIngest,
   isBlobNamed,
   isShareable,
-  maskedLabels,
   recordedSize,
   recordIngest,
   removeIngest,
@@ -33,6 +32,7 @@ import {
   notFound,
   wrap,
 } from "#pkg/errors.ts";
+import { maskedLabels } from "#pkg/field-mask.ts";
 import { parseFilters } from "#pkg/filters/parse.ts";
 import { assertLabels, type Labels, withoutEmpty } from "#pkg/label.ts";
 import { encodeMap, text } from "#pkg/sqlite/row.ts";
@@ -70,7 +70,12 @@ export class NamespacedContentStore implements ContentStore {
     return this.#state.update((tx) => {
       const blob = findBlob(tx, ns, given.digest);
       if (!blob) throw notFound(`content digest ${given.digest}`);
-      const labels = withoutEmpty(maskedLabels(blob.info, given.labels, fields));
+      const labels = withoutEmpty(
+        maskedLabels(blob.info.labels, given.labels, {
+          fields,
+          what: `content info "${blob.info.digest}"`,
+        }),
+      );
       assertLabels(labels);
       const updatedAt = nowNanos();
       const { root } = tx.setLinks(ns, blob.node, labels);

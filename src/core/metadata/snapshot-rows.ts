@@ -1,6 +1,5 @@
 import type { NodeId, Transaction } from "#core/metadata/transaction.ts";
-import { invalidArgument, notFound } from "#pkg/errors.ts";
-import { maskedKeys, parseFieldPath } from "#pkg/field-mask.ts";
+import { notFound } from "#pkg/errors.ts";
 import type { Labels } from "#pkg/label.ts";
 import { bigint, encodeMap, optionalText, type Row, stringMap, text } from "#pkg/sqlite/row.ts";
 import type { UnixNanos } from "#pkg/time.ts";
@@ -83,22 +82,6 @@ export function requireParent(
   const found = findSnapshot(tx, ns, kind, parent);
   if (!found) throw notFound(`parent snapshot ${parent} does not exist`);
   return found;
-}
-
-export function maskedLabels(
-  current: { readonly name: string; readonly labels: Labels },
-  given: Labels,
-  fields: readonly string[],
-): Labels {
-  if (fields.length === 0) return given;
-  const keys = fields.map((path) => {
-    const { field, key } = parseFieldPath(path, ["labels"]);
-    if (field !== "labels") {
-      throw invalidArgument(`cannot update "${path}" field on snapshot "${current.name}"`);
-    }
-    return key;
-  });
-  return maskedKeys(current.labels, given, keys);
 }
 
 /** The labels that are a backend's business. */

@@ -15,7 +15,6 @@ import {
   deleteSnapshot,
   findSnapshot,
   inheritedLabels,
-  maskedLabels,
   requireParent,
   type SnapshotRecord,
   selectSnapshot,
@@ -38,6 +37,7 @@ import {
   isNotFound,
   notFound,
 } from "#pkg/errors.ts";
+import { maskedLabels } from "#pkg/field-mask.ts";
 import { parseFilters } from "#pkg/filters/parse.ts";
 import { assertLabels, withoutEmpty } from "#pkg/label.ts";
 import { encodeMap, text } from "#pkg/sqlite/row.ts";
@@ -75,7 +75,9 @@ export class NamespacedSnapshotter implements Snapshotter {
     if (given.name === "") throw invalidArgument("snapshot name must not be empty");
     using _lock = await this.#lock(ctx, ns, given.name);
     const record = await this.#record(ctx, given.name);
-    const labels = withoutEmpty(maskedLabels(record, given.labels, fields));
+    const labels = withoutEmpty(
+      maskedLabels(record.labels, given.labels, { fields, what: `snapshot "${record.name}"` }),
+    );
     assertLabels(labels);
     // The backend first: its part is overlaid by the record's, so a crash in between changes nothing that is seen.
     const inner = { name: record.backendKey, labels: inheritedLabels(labels) };

@@ -16,7 +16,7 @@ import {
   notFound,
 } from "#pkg/errors.ts";
 import type { Failpoints } from "#pkg/failpoint.ts";
-import { maskedKeys, parseFieldPath } from "#pkg/field-mask.ts";
+import { maskedLabels } from "#pkg/field-mask.ts";
 import { parseFilters } from "#pkg/filters/parse.ts";
 import type { Labels } from "#pkg/label.ts";
 import { DurableDatabase } from "#pkg/sqlite/database.ts";
@@ -211,14 +211,7 @@ export class SnapshotRecords implements AsyncDisposable {
   update(name: string, labels: Labels, fields: readonly string[] = []): Promise<SnapshotRecord> {
     return this.#db.update((sql) => {
       const { info } = existing(sql, name);
-      const keys = fields.map((path) => {
-        const { field, key } = parseFieldPath(path, ["labels"]);
-        if (field !== "labels") {
-          throw invalidArgument(`cannot update "${path}" field on snapshot "${name}"`);
-        }
-        return key;
-      });
-      const updated = fields.length === 0 ? labels : maskedKeys(info.labels, labels, keys);
+      const updated = maskedLabels(info.labels, labels, { fields, what: `snapshot "${name}"` });
       const set = Object.fromEntries(Object.entries(updated).filter(([, value]) => value !== ""));
       sql.run(
         "UPDATE snapshots SET labels = ?, updated_at = ? WHERE name = ?",

@@ -1,6 +1,6 @@
 import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { maskedLabels } from "#core/metadata/snapshot-rows.ts";
+import { maskedLabels } from "#pkg/field-mask.ts";
 import { snapshotField } from "#core/snapshots/filter-fields.ts";
 import type { Mount } from "#core/mount/mount.ts";
 import type {
@@ -68,7 +68,9 @@ export class FileSnapshotter implements Snapshotter {
     fields: readonly string[] = [],
   ): Promise<SnapshotInfo> {
     const current = this.#get(given.name);
-    const labels = withoutEmpty(maskedLabels(current, given.labels, fields));
+    const labels = withoutEmpty(
+      maskedLabels(current.labels, given.labels, { fields, what: `snapshot "${current.name}"` }),
+    );
     const info = { ...current, labels, updatedAt: nowNanos() };
     this.#snapshots.set(given.name, info);
     await this.#save();

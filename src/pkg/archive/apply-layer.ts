@@ -1,13 +1,7 @@
 import { createHash } from "node:crypto";
-import type { Transform } from "node:stream";
-import {
-  decompressionError,
-  decompressor,
-  freeOutput,
-  magicBytes,
-  sniffCompression,
-} from "#pkg/archive/compression.ts";
+import { magicBytes, sniffCompression } from "#pkg/archive/compression.ts";
 import { type ExtractOptions, LayerExtractor } from "#pkg/archive/layer-extractor.ts";
+import { forEachPlainChunk } from "#pkg/archive/plain-chunks.ts";
 import { TarReader } from "#pkg/archive/tar-reader.ts";
 import type { AppliedLayer } from "#pkg/archive/tree-job.ts";
 import { type Digest, parseDigest } from "#pkg/digest.ts";
@@ -31,60 +25,21 @@ export async function applyLayer(
   const reader = new TarReader(extractor);
   const hash = createHash("sha256");
   let sizeBytes = 0;
-  await forEachPlainChunk(layer, (chunk) => {
+  const use = (chunk: Buffer): void => {
     checkpoint();
     hash.update(chunk);
     sizeBytes += chunk.length;
     reader.push(chunk);
-  });
+  };
+  await using chunks = new HeadedStream(layer);
+  const compression = sniffCompression(await chunks.head(magicBytes));
+  if (compression === "none") for await (const chunk of chunks) use(chunk);
+  else await forEachPlainChunk(chunks, compression, use);
   // An input ended by a cancel may look complete.
   checkpoint();
   reader.finish();
   const diffId: Digest = parseDigest(`sha256:${hash.digest("hex")}`);
   return { ...extractor.finish(), diffId, sizeBytes };
-}
-
-async function forEachPlainChunk(
-  layer: AsyncIterable<Buffer>,
-  use: (chunk: Buffer) => void,
-): Promise<void> {
-  await using chunks = new HeadedStream(layer);
-  const compression = sniffCompression(await chunks.head(magicBytes));
-  if (compression === "none") {
-    for await (const chunk of chunks) use(chunk);
-    return;
-  }
-  const inflate = decompressor(compression);
-  const feeding = feed(chunks, inflate);
-  try {
-    for await (const plain of inflate as AsyncIterable<Buffer>) {
-      use(plain);
-      freeOutput(plain);
-    }
-    await feeding;
-  } catch (error) {
-    inflate.destroy();
-    await feeding.catch(() => undefined);
-    throw decompressionError(compression, error);
-  }
-}
-
-/** Each chunk is inflated before the next one is asked for, which may come in the same buffer. */
-async function feed(chunks: AsyncIterable<Buffer>, inflate: Transform): Promise<void> {
-  const { promise: closed, resolve: close } = Promise.withResolvers<void>();
-  inflate.once("close", close);
-  try {
-    for await (const chunk of chunks) {
-      const { promise: taken, resolve: take } = Promise.withResolvers<void>();
-      inflate.write(chunk, () => take());
-      await Promise.race([taken, closed]);
-      if (inflate.destroyed) return;
-    }
-    inflate.end();
-  } catch (error) {
-    // -- a source fails with an error, which the reading end is to throw
-    inflate.destroy(error as Error);
-  }
 }
 
 /** A stream whose first bytes can be looked at. */

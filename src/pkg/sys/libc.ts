@@ -84,6 +84,21 @@ export function address(buffer: Buffer): bigint {
   return koffi.address(buffer);
 }
 
+const strlen = native<(at: number | bigint) => number>("strlen", "size", ["uint64"]);
+const memcpy = native<(to: Buffer, from: number | bigint, size: number) => number>(
+  "memcpy",
+  "int64",
+  ["out", "uint64", "size"],
+);
+
+/** The text at an address, to its NUL; empty for no address. */
+export function textAt(at: number | bigint): string {
+  if (at === 0 || at === 0n) return "";
+  const bytes = Buffer.alloc(strlen(at));
+  memcpy(bytes, at, bytes.length);
+  return bytes.toString("latin1");
+}
+
 const NUL = Buffer.alloc(1);
 
 /**

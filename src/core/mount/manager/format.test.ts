@@ -54,3 +54,15 @@ test("format refuses what it cannot fill in", async () => {
     await assert.rejects(formatted(text), { code: "invalid-argument" }, text);
   }
 });
+
+test("format bounds what it fills into one mount", async () => {
+  const text = (count: number): string => "{{ source 0 }}".repeat(count);
+  // Nine bytes each.
+  const most = Math.floor((1 << 20) / 9);
+  assert.equal((await formatted(text(most))).length, most * 9);
+  const message = /expands to more than 1048576 bytes/;
+  await assert.rejects(formatted(text(most + 1)), { code: "invalid-argument", message });
+  const halves = [text(most / 2 + 1), text(most / 2 + 1)];
+  const mount = { type: "bind", source: "", target: "", options: halves };
+  await assert.rejects(format(Context.background(), mount, before), { message });
+});

@@ -1,6 +1,7 @@
 import { mkdir, readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { RunProgram } from "#core/mount/mount-program.ts";
 import type { Mount } from "#core/mount/mount.ts";
 import { Mounter } from "#core/mount/mounter.ts";
 import type { Context } from "#pkg/context.ts";
@@ -19,13 +20,17 @@ export function rootfsOf(bundle: string): string {
  * The error reads as upstream's, `failed to mount rootfs component: ...`.
  */
 export async function mountRootfs(
-  { ctx, sys }: { readonly ctx: Context; readonly sys: Syscalls },
+  {
+    ctx,
+    sys,
+    runProgram,
+  }: { readonly ctx: Context; readonly sys: Syscalls; readonly runProgram: RunProgram },
   mounts: readonly Mount[],
   rootfs: string,
 ): Promise<void> {
   await mkdir(rootfs, { recursive: true, mode: 0o711 });
   try {
-    await new Mounter({ sys, tempDir: tmpdir() }).mountAll(ctx, mounts, rootfs);
+    await new Mounter({ sys, tempDir: tmpdir(), run: runProgram }).mountAll(ctx, mounts, rootfs);
   } catch (error) {
     throw wrap("failed to mount rootfs component", error);
   }

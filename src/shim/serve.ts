@@ -1,5 +1,7 @@
 import { rmdir } from "node:fs/promises";
 import { join } from "node:path";
+import { mountPrograms } from "#core/mount/mount-program.ts";
+import { SpawnedPrograms } from "#core/runtime/spawned-programs.ts";
 import { Context } from "#pkg/context.ts";
 import { isErrno } from "#pkg/errors.ts";
 import type { Failpoints } from "#pkg/failpoint.ts";
@@ -110,6 +112,10 @@ export async function serveGroup(options: ServeOptions): Promise<"taken" | "ende
     group,
     reaper,
     children,
+    runProgram: mountPrograms(new SpawnedPrograms({ ...options, reaper }), {
+      ...options.env,
+      PATH: options.searchPath,
+    }),
     probe: new RuntimeProbe(children, options.searchPath, logger),
     tasks: new BackgroundTasks(logger),
     publish: (event) => publisher.publish(event),

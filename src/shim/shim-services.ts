@@ -1,3 +1,4 @@
+import type { RunProgram } from "#core/mount/mount-program.ts";
 import type { Context } from "#pkg/context.ts";
 import type { Failpoints } from "#pkg/failpoint.ts";
 import type { Logger } from "#pkg/log.ts";
@@ -20,6 +21,8 @@ export interface ShimServices {
   /** Takes in every child of the process, orphans of containers among them. */
   readonly reaper: Reaper;
   readonly children: Children;
+  /** For mounts that are made by helpers. */
+  readonly runProgram: RunProgram;
   readonly probe: RuntimeProbe;
   readonly tasks: BackgroundTasks;
   readonly publish: (event: TaskEvent) => void;

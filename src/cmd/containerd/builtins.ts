@@ -20,6 +20,7 @@ import { diffGrpc, diffService } from "#plugins/services/diff/plugin.ts";
 import { events } from "#plugins/services/events/plugin.ts";
 import { healthcheck } from "#plugins/services/health/plugin.ts";
 import { imagesGrpc, imagesService } from "#plugins/services/images/plugin.ts";
+import { erofsMounts } from "#plugins/mount/erofs/plugin.ts";
 import { mountManager } from "#plugins/mount/plugin.ts";
 import { mountsGrpc } from "#plugins/services/mounts/plugin.ts";
 import { introspectionGrpc, introspectionService } from "#plugins/services/introspection/plugin.ts";
@@ -76,6 +77,7 @@ export function builtins(
     shimManager(host),
     localSandboxStore,
     shimSandboxController,
+    erofsMounts(host),
     mountManager(host),
     taskRuntime(host),
     tasksService,

@@ -34,6 +34,11 @@ export interface ActivateOptions {
   /** Makes every mount, whatever is claimed, and leaves one bind mount to reach the last. */
   readonly temporary?: boolean;
   readonly claims?: MountClaims;
+  /**
+   * Nothing collects it before it is deactivated, or this process ends. For callers in the
+   * manager's own process.
+   */
+  readonly held?: boolean;
 }
 
 /**
@@ -75,6 +80,8 @@ export interface MountHandler {
   ): Promise<ActiveMount>;
   /** What is not mounted any more is no failure. */
   unmount(ctx: Context, mountPoint: string): Promise<void>;
+  /** Whether what `mount` made is still there, for a daemon that finds it after another. */
+  isMounted(mountPoint: string): Promise<boolean>;
 }
 
 /** Changes a mount before it is made. */

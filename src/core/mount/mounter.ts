@@ -2,6 +2,9 @@ import { mkdtemp, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { mountMapped, openMapping, withMappedLowers } from "#core/mount/idmapped.ts";
+import { shareLoop } from "#core/mount/loop-device.ts";
+import { isHelped, mountByHelper } from "#core/mount/mount-helper.ts";
+import type { RunProgram } from "#core/mount/mount-program.ts";
 import type { Mount } from "#core/mount/mount.ts";
 import {
   type MountPlan,
@@ -23,6 +26,8 @@ export interface MounterOptions {
   readonly tempDir: string;
   /** For unmounting, which hangs where a network file system is dead; without it, on this thread. */
   readonly blocking?: Pick<BlockingPool, "run"> | undefined;
+  /** For types that helpers mount; without it, they are refused. */
+  readonly run?: RunProgram | undefined;
 }
 
 const busyTriesMax = 50;
@@ -35,10 +40,12 @@ export class Mounter {
   readonly #sys: Syscalls;
   readonly #tempDir: string;
   readonly #blocking: MounterOptions["blocking"];
+  readonly #run: MounterOptions["run"];
 
-  constructor({ sys, tempDir, blocking }: MounterOptions) {
+  constructor({ sys, tempDir, blocking, run }: MounterOptions) {
     this.#sys = sys;
     this.#blocking = blocking;
+    this.#run = run;
     this.#tempDir = tempDir;
   }
 
@@ -50,7 +57,7 @@ export class Mounter {
     for (const [made, mount] of mounts.entries()) {
       ctx.throwIfEnded();
       try {
-        this.#mount(mount, target);
+        await this.#mount(ctx, mount, target);
       } catch (error) {
         const undo = ctx.detached({ timeoutMs: cleanupMs });
         await this.unmountMounts(undo, mounts.slice(0, made), target).catch((failure: unknown) => {
@@ -108,25 +115,36 @@ export class Mounter {
     return this.withTempMount(ctx, readOnlyMounts(mounts), use);
   }
 
-  #mount(mount: Mount, root: string): void {
-    if (mount.target === "") return this.#mountAt(mount, root);
+  async #mount(ctx: Context, mount: Mount, root: string): Promise<void> {
+    if (mount.target === "") return this.#mountAt(ctx, mount, root);
     const fd = this.#openBelow(root, mount.target);
     try {
-      this.#mountAt(mount, `/proc/self/fd/${fd}`);
+      const target = `/proc/self/fd/${fd}`;
+      // Another program has other descriptors.
+      const path = isHelped(mount.type) ? this.#readLink(target) : target;
+      await this.#mountAt(ctx, mount, path);
     } finally {
       this.#sys.close(fd);
     }
   }
 
-  #mountAt(mount: Mount, target: Path): void {
-    if (mount.type.startsWith("fuse.") || mount.type.startsWith("fuse3.")) {
-      throw notImplemented(`mount type ${mount.type}: mount helpers`);
+  async #mountAt(ctx: Context, mount: Mount, target: string): Promise<void> {
+    if (isHelped(mount.type)) {
+      if (!this.#run) throw notImplemented(`mount type ${mount.type}: mount helpers`);
+      return mountByHelper(ctx, this.#run, mount, target);
     }
     if (mount.type.includes("/")) {
       throw notImplemented(`mount type ${mount.type}: the mount manager`);
     }
     const plan = planMount(mount.options);
-    if (plan.loop) throw notImplemented("mount option loop");
+    if (!plan.loop) return this.#mountPlanned(mount, target, plan);
+    const readOnly = (plan.flags & MS.RDONLY) !== 0;
+    const { directIo } = plan.loop;
+    using device = await shareLoop(ctx, this.#sys, mount.source, { readOnly, directIo });
+    this.#mountPlanned({ ...mount, source: device.path }, target, plan);
+  }
+
+  #mountPlanned(mount: Mount, target: Path, plan: MountPlan): void {
     const flags = plan.flags & ~propagationFlags;
     const isRemountOnly = (flags & MS.REMOUNT) !== 0 && plan.data.length === 0;
     const mapping = openMapping(this.#sys, plan);
@@ -232,12 +250,16 @@ export class Mounter {
     }
   }
 
+  #readLink(path: string): string {
+    return this.#sys.readlinkat(AT.FDCWD, path).toString("utf8");
+  }
+
   #resolve(root: string, path: string): string | undefined {
     try {
       const fd = this.#openBelow(root, path);
       try {
         // By path: an open descriptor would keep the mount busy.
-        return this.#sys.readlinkat(AT.FDCWD, `/proc/self/fd/${fd}`).toString("utf8");
+        return this.#readLink(`/proc/self/fd/${fd}`);
       } finally {
         this.#sys.close(fd);
       }

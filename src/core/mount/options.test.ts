@@ -28,13 +28,20 @@ test("planMount() tells flags, data and mappings apart, the later option winning
   ]);
   assert.equal(plan.flags, MS.BIND | MS.REC | MS.NOSUID | MS.SHARED);
   assert.deepEqual(plan.data, ["lowerdir=a:b", "index=off"]);
-  const mapped = planMount(["uidmap=0:1:2", "gidmap=0:3:4", "loop", "noatime", "atime"]);
-  assert.deepEqual([mapped.uidMap, mapped.gidMap, mapped.loop], ["0:1:2", "0:3:4", true]);
+  const mapped = planMount(["uidmap=0:1:2", "gidmap=0:3:4", "noatime", "atime"]);
+  assert.deepEqual([mapped.uidMap, mapped.gidMap, mapped.loop], ["0:1:2", "0:3:4", undefined]);
   assert.equal(mapped.flags, 0);
   assert.throws(
     () => planMount(["X-containerd.mkdir=/x"]),
     (error) => codeOf(error) === "failed-precondition",
   );
+});
+
+test("planMount() takes direct-io for a loop device's where there is one", () => {
+  const shown = planMount(["direct-io", "loop", "data=ordered"]);
+  assert.deepEqual([shown.loop, shown.data], [{ directIo: true }, ["data=ordered"]]);
+  assert.deepEqual(planMount(["loop"]).loop, { directIo: false });
+  assert.deepEqual(planMount(["direct-io"]).data, ["direct-io"]);
 });
 
 test("isReadOnly() goes by the type where the options do not say", () => {

@@ -8,7 +8,8 @@ export interface MountPlan {
   readonly flags: number;
   /** The file system's own, in order. */
   readonly data: readonly string[];
-  readonly loop: boolean;
+  /** The source is a file, to be shown by a block device. */
+  readonly loop: { readonly directIo: boolean } | undefined;
   readonly uidMap: string | undefined;
   readonly gidMap: string | undefined;
 }
@@ -73,7 +74,11 @@ export function planMount(options: readonly string[]): MountPlan {
     // "defaults" means nothing; mount(2) would hand it to the file system.
     else if (option !== "" && option !== "defaults") data.push(option);
   }
-  return { flags, data, loop, uidMap: maps.uidMap, gidMap: maps.gidMap };
+  const { uidMap, gidMap } = maps;
+  if (!loop) return { flags, data, loop: undefined, uidMap, gidMap };
+  const fileSystems = data.filter((option) => option !== "direct-io");
+  const directIo = fileSystems.length < data.length;
+  return { flags, data: fileSystems, loop: { directIo }, uidMap, gidMap };
 }
 
 /**

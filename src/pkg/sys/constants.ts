@@ -154,6 +154,9 @@ export const PR_SCHED_CORE_SCOPE = { THREAD: 0, THREAD_GROUP: 1, PROCESS_GROUP: 
 export const RLIMIT = { CORE: 4, NPROC: 6, NOFILE: 7, MEMLOCK: 8 } as const;
 export const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn;
 
+/** Of loop devices. With AUTOCLEAR the last to close it ends it. */
+export const LO_FLAGS = { READ_ONLY: 1, AUTOCLEAR: 4, PARTSCAN: 8, DIRECT_IO: 16 } as const;
+
 export const SOCK = { STREAM: 1, DGRAM: 2, SEQPACKET: 5 } as const;
 
 export const EFD = { SEMAPHORE: 1, NONBLOCK: constants.O_NONBLOCK } as const;

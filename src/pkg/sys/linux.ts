@@ -1,5 +1,6 @@
 import { descriptorCalls } from "#pkg/sys/linux-descriptor.ts";
 import { fileCalls } from "#pkg/sys/linux-file.ts";
+import { loopCalls } from "#pkg/sys/linux-loop.ts";
 import { mountCalls } from "#pkg/sys/linux-mount.ts";
 import { processCalls } from "#pkg/sys/linux-process.ts";
 import { userNamespaceCalls } from "#pkg/sys/linux-user-namespace.ts";
@@ -15,5 +16,6 @@ export const linux: Syscalls = {
   ...processCalls,
   ...userNamespaceCalls,
   ...descriptorCalls,
+  ...loopCalls,
   ...socketCalls,
 };

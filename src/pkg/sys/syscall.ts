@@ -15,6 +15,7 @@ export interface Syscalls
     ProcessCalls,
     UserNamespaceCalls,
     DescriptorCalls,
+    LoopCalls,
     SocketCalls {}
 
 export type Path = string | Buffer;
@@ -303,6 +304,31 @@ export interface DescriptorCalls {
   openPty(): { master: Fd; path: string };
   /** Marks all descriptors from `first` to `last` close-on-exec. */
   closeOnExecRange(first: Fd, last: Fd): void;
+}
+
+export interface LoopStatus {
+  /** What the device shows, as `fstatat` tells of it. */
+  readonly file: Pick<FileStat, "dev" | "ino">;
+  /** `LO_FLAGS.*` */
+  readonly flags: number;
+}
+
+/** Block devices that show a file. */
+export interface LoopCalls {
+  /** The number of a device that shows nothing at this moment. `control`: `/dev/loop-control`. */
+  loopGetFree(control: Fd): number;
+  /**
+   * `EBUSY` when the device shows something already. `fileName` is told to whoever lists devices.
+   * Linux 5.8; `EINVAL` before, and for what is neither a file nor a block device.
+   */
+  loopConfigure(
+    device: Fd,
+    shown: { readonly fd: Fd; readonly flags: number; readonly fileName: string },
+  ): void;
+  /** `ENXIO` when it shows nothing. */
+  loopStatus(device: Fd): LoopStatus;
+  /** Only `LO_FLAGS.AUTOCLEAR` can be changed. `ENXIO` when it shows nothing. */
+  loopSetFlags(device: Fd, flags: number): void;
 }
 
 export interface ReceivedMessage {

@@ -1,14 +1,14 @@
 import { mkdir as makeDirectory } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { LoopbackHandler } from "#core/mount/loopback-handler.ts";
 import { AllowedRoots } from "#core/mount/manager/allowed-roots.ts";
 import { format } from "#core/mount/manager/format.ts";
 import { LocalMountManager } from "#core/mount/manager/local-manager.ts";
 import { mkdir } from "#core/mount/manager/mkdir.ts";
-import { mkfs, type RunProgram } from "#core/mount/manager/mkfs.ts";
+import { mkfs } from "#core/mount/manager/mkfs.ts";
+import { mountPrograms } from "#core/mount/mount-program.ts";
 import { Mounter } from "#core/mount/mounter.ts";
-import { findProgram } from "#core/runtime/program.ts";
 import { SpawnedPrograms } from "#core/runtime/spawned-programs.ts";
-import { CodedError } from "#pkg/errors.ts";
 import { definePlugin } from "#pkg/plugin/plugin.ts";
 import { all, one } from "#pkg/plugin/requirement.ts";
 import { BlockingPool } from "#pkg/sys/blocking.ts";
@@ -28,36 +28,21 @@ export function mountManager(host: Pick<RuntimeHost, "sys" | "spawn" | "reaper" 
       // Snapshots are below the daemon's root: these are where transforms may make things.
       const roots = new AllowedRoots(sys, [targets, dirname(rootDir)]);
       const blocking = resources.use(new BlockingPool({ sys }));
+      const run = mountPrograms(new SpawnedPrograms(host), host.env);
       const manager = await LocalMountManager.open({
         ctx,
         targets,
-        mounter: new Mounter({ sys, tempDir: stateDir, blocking }),
-        handlers: needs.handlers,
+        mounter: new Mounter({ sys, tempDir: stateDir, blocking, run }),
+        // Of no plugin: upstream lists none.
+        handlers: new Map([["loop", new LoopbackHandler(sys)], ...needs.handlers]),
         transforms: new Map([
           ["format", format],
           ["mkdir", mkdir(sys, roots)],
-          ["mkfs", mkfs(roots, runner(host))],
+          ["mkfs", mkfs(roots, run)],
         ]),
       });
       resources.use(needs.metadata.registerResources(manager));
       return manager;
     },
   });
-}
-
-function runner(host: Pick<RuntimeHost, "sys" | "spawn" | "reaper" | "env">): RunProgram {
-  return async (ctx, name, args) => {
-    const path = await findProgram(name, host.env["PATH"] ?? "");
-    if (path === undefined) throw new CodedError("unknown", `${name} is not on PATH`);
-    const { failure, stdout } = await new SpawnedPrograms(host).run(ctx, {
-      path,
-      args,
-      env: host.env,
-      cwd: "/",
-      stdin: new Uint8Array(),
-      stderr: "with-stdout",
-    });
-    ctx.throwIfEnded();
-    return { failure, output: Buffer.from(stdout).toString("utf8").trim().slice(0, 4096) };
-  };
 }

@@ -1,4 +1,4 @@
-import { lstat, mkdir, readdir, readFile, rename, rm, rmdir, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Activation, ActiveMount } from "#core/mount/manager.ts";
 import type { Mount } from "#core/mount/mount.ts";
@@ -91,16 +91,6 @@ export class ActivationFolder {
     await this.removeRecord();
     await rm(join(this.path, `.${recordName}`), { force: true });
     await rmdir(this.path);
-  }
-}
-
-export async function exists(path: string): Promise<boolean> {
-  try {
-    await lstat(path);
-    return true;
-  } catch (error) {
-    if (isErrno(error, "ENOENT")) return false;
-    throw error;
   }
 }
 

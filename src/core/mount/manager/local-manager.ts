@@ -17,7 +17,6 @@ import type {
 import {
   ActivationFolder,
   type ActivationRecord,
-  exists,
   listFolders,
 } from "#core/mount/manager/activation-folder.ts";
 import { type ActivationPlan, planActivation } from "#core/mount/manager/plan.ts";
@@ -52,6 +51,7 @@ export interface LocalMountManagerOptions {
 interface Entry {
   readonly folder: ActivationFolder;
   readonly record: ActivationRecord;
+  readonly held: boolean;
 }
 
 /** The activations of this machine, each a folder of its own. */
@@ -83,7 +83,7 @@ export class LocalMountManager implements MountManager, ResourceCollector {
       manager.#lastId = Math.max(manager.#lastId, folder.id);
       const record = await folder.readRecord();
       if (record && (await manager.#isMounted(record.activation, mounted))) {
-        manager.#add({ folder, record });
+        manager.#add({ folder, record, held: false });
       } else await manager.#removeLeftover(ctx, folder);
     }
     return manager;
@@ -100,7 +100,7 @@ export class LocalMountManager implements MountManager, ResourceCollector {
     assertRequest(name, mounts);
     assertLabels(labels);
     const { handlers, transforms } = this.#options;
-    const { claims, temporary = false } = options;
+    const { claims, temporary = false, held = false } = options;
     const plan = planActivation(mounts, { claims, temporary, handlers, transforms });
     if (plan.firstSystemMount === undefined) throw nothingToDo();
     using _ = await this.#locks.acquire(`${namespace}/${name}`, ctx.signal);
@@ -119,7 +119,7 @@ export class LocalMountManager implements MountManager, ResourceCollector {
       const record = { namespace, lease: ctx.lease, activation };
       // A crash before leaves a folder without a record, which the next start undoes.
       await folder.writeRecord(record);
-      this.#add({ folder, record });
+      this.#add({ folder, record, held });
       undo.move();
       return activation;
     } finally {
@@ -158,8 +158,7 @@ export class LocalMountManager implements MountManager, ResourceCollector {
     const doomed: Entry[] = [];
     return {
       all: () => this.#resources(() => true),
-      // None keeps itself.
-      active: () => [],
+      active: () => this.#resources(({ held }) => held),
       leased: (namespace, lease) =>
         this.#resources(({ record }) => record.namespace === namespace && record.lease === lease),
       parents: ({ namespace, key }) => parentsOf(this.#find(namespace, key)),
@@ -290,8 +289,9 @@ export class LocalMountManager implements MountManager, ResourceCollector {
 
   async #isMounted(activation: Activation, mounted: ReadonlySet<string>): Promise<boolean> {
     const found = await Promise.all(
-      activation.active.map(async ({ type, mountPoint }) =>
-        this.#options.handlers.has(type) ? exists(mountPoint) : mounted.has(mountPoint),
+      activation.active.map(
+        async ({ type, mountPoint }) =>
+          this.#options.handlers.get(type)?.isMounted(mountPoint) ?? mounted.has(mountPoint),
       ),
     );
     return found.every(Boolean);

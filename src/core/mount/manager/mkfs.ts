@@ -2,18 +2,12 @@ import { open, rename, rm } from "node:fs/promises";
 import { normalize } from "node:path";
 import type { MountTransform } from "#core/mount/manager.ts";
 import type { AllowedRoots } from "#core/mount/manager/allowed-roots.ts";
+import type { RunProgram } from "#core/mount/mount-program.ts";
 import type { Context } from "#pkg/context.ts";
 import { CodedError, invalidArgument } from "#pkg/errors.ts";
 import { KeyedMutex } from "#pkg/keyed-mutex.ts";
 
 const prefix = "X-containerd.mkfs.";
-
-/** Runs a program of PATH to its end; `failure` is empty for a success. */
-export type RunProgram = (
-  ctx: Context,
-  name: string,
-  args: readonly string[],
-) => Promise<{ readonly failure: string; readonly output: string }>;
 
 interface FileSystem {
   readonly sizeBytes: number;

@@ -9,6 +9,7 @@ const handler: MountHandler = {
     throw new Error("not here");
   },
   unmount: async () => {},
+  isMounted: async () => true,
 };
 const transforms = new Map([
   ["format", same],

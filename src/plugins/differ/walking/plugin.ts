@@ -5,18 +5,18 @@ import { Mounter } from "#core/mount/mounter.ts";
 import { isInUserNamespace } from "#core/mount/user-namespace.ts";
 import { TreeWorkers } from "#pkg/archive/tree-workers.ts";
 import { definePlugin } from "#pkg/plugin/plugin.ts";
-import { one } from "#pkg/plugin/requirement.ts";
+import { one, optional } from "#pkg/plugin/requirement.ts";
 import { BlockingPool } from "#pkg/sys/blocking.ts";
 import { linux } from "#pkg/sys/linux.ts";
 import { WalkingDiffer } from "#plugins/differ/walking/walking-differ.ts";
 import { hostPlatform } from "#plugins/snapshotter/host-platform.ts";
-import { DiffPlugin, MetadataPlugin } from "#plugins/types.ts";
+import { DiffPlugin, MetadataPlugin, MountManagerPlugin } from "#plugins/types.ts";
 
 export function walking(host: ProcessorHost, processors: readonly StreamProcessor[]) {
   return definePlugin({
     type: DiffPlugin,
     id: "walking",
-    requires: { metadata: one(MetadataPlugin) },
+    requires: { metadata: one(MetadataPlugin), mounts: optional(MountManagerPlugin) },
     async init({ needs, platforms, resources, stateDir }) {
       platforms.push(hostPlatform());
       await mkdir(stateDir, { recursive: true, mode: 0o700 });
@@ -27,6 +27,7 @@ export function walking(host: ProcessorHost, processors: readonly StreamProcesso
           tempDir: stateDir,
           blocking: resources.use(new BlockingPool({ sys: linux })),
         }),
+        mounts: needs.mounts,
         workers: resources.use(new TreeWorkers()),
         inUserNamespace: await isInUserNamespace(),
         processors: { all: processors, host },

@@ -8,6 +8,8 @@ import {
   type StreamProcessor,
   stepsToLayer,
 } from "#core/diff/stream-processors.ts";
+import { withActivated } from "#core/mount/activated.ts";
+import type { MountManager } from "#core/mount/manager.ts";
 import type { Mount } from "#core/mount/mount.ts";
 import type { Mounter } from "#core/mount/mounter.ts";
 import { isReadOnly, overlayLowers, overlayUpper, withoutMappings } from "#core/mount/options.ts";
@@ -27,6 +29,8 @@ import { compareMounts } from "#plugins/differ/walking/compare.ts";
 export interface WalkingDifferOptions {
   readonly content: ContentStore;
   readonly mounter: Mounter;
+  /** For mounts that the kernel alone cannot make. */
+  readonly mounts?: MountManager | undefined;
   readonly workers: TreeWorkers;
   /** Root of a user namespace makes no devices, and so no whiteouts by hand. */
   readonly inUserNamespace: boolean;
@@ -59,16 +63,18 @@ interface LayerSource extends AsyncDisposable {
 export class WalkingDiffer implements Differ {
   readonly #content: ContentStore;
   readonly #mounter: Mounter;
+  readonly #mounts: MountManager | undefined;
   readonly #workers: TreeWorkers;
   readonly #inUserNamespace: boolean;
   readonly #processors: WalkingDifferOptions["processors"];
   #alongCount = 0;
 
   constructor(options: WalkingDifferOptions) {
-    const { content, mounter, workers, inUserNamespace, processors } = options;
+    const { content, mounter, mounts, workers, inUserNamespace, processors } = options;
     this.#processors = processors;
     this.#content = content;
     this.#mounter = mounter;
+    this.#mounts = mounts;
     this.#workers = workers;
     this.#inUserNamespace = inUserNamespace;
   }
@@ -81,14 +87,12 @@ export class WalkingDiffer implements Differ {
   ): Promise<Descriptor> {
     const steps = stepsToLayer(this.#processors?.all ?? [], layer.mediaType);
     if (mounts.length === 0) throw invalidArgument("mounts are missing");
-    if (mounts.some(isReadOnly)) throw failedPrecondition("cannot apply to a read-only snapshot");
+    // Those before may be what it stands on.
+    refuseReadOnly(mounts.slice(-1));
     await using source = await this.#sourceOf(ctx, layer, steps, options);
-    const applied = await this.#withTarget(ctx, mounts, async (target) => {
-      const result = await this.#unpack(ctx, source, target);
-      const isAlone = target.whiteouts !== "remove" && target.parents.length === 0;
-      if (isAlone) await keepOpenQuestions(target.root, result);
-      if (options.syncFs === true) await this.#sync(ctx, target.root);
-      return result;
+    const from = { manager: this.#mounts, what: "fs-diffapply" };
+    const applied = await withActivated(ctx, from, mounts, (left) => {
+      return this.#apply(ctx, source, left, options);
     });
     for (const warning of applied.warnings) ctx.logger.warn(warning, { layer: layer.digest });
     const { diffId: digest, sizeBytes } = applied;
@@ -102,7 +106,28 @@ export class WalkingDiffer implements Differ {
     options: CompareOptions = {},
   ): Promise<Descriptor> {
     const parts = { content: this.#content, mounter: this.#mounter, workers: this.#workers };
-    return compareMounts(parts, ctx, lower, upper, options);
+    const from = { manager: this.#mounts, what: "fs-diffcompare" };
+    return withActivated(ctx, from, lower, (lowerLeft) =>
+      withActivated(ctx, from, upper, (upperLeft) =>
+        compareMounts(parts, ctx, lowerLeft, upperLeft, options),
+      ),
+    );
+  }
+
+  #apply(
+    ctx: Context,
+    source: LayerSource,
+    mounts: readonly Mount[],
+    { syncFs }: ApplyOptions,
+  ): Promise<AppliedLayer> {
+    refuseReadOnly(mounts);
+    return this.#withTarget(ctx, mounts, async (target) => {
+      const result = await this.#unpack(ctx, source, target);
+      const isAlone = target.whiteouts !== "remove" && target.parents.length === 0;
+      if (isAlone) await keepOpenQuestions(target.root, result);
+      if (syncFs === true) await this.#sync(ctx, target.root);
+      return result;
+    });
   }
 
   async #sourceOf(
@@ -202,6 +227,10 @@ export class WalkingDiffer implements Differ {
       return use({ root, whiteouts: "remove", parents: [], devices });
     });
   }
+}
+
+function refuseReadOnly(mounts: readonly Mount[]): void {
+  if (mounts.some(isReadOnly)) throw failedPrecondition("cannot apply to a read-only snapshot");
 }
 
 function isPlainBind({ type, options }: Mount): boolean {

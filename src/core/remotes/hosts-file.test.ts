@@ -110,6 +110,12 @@ test("what cannot be understood is refused naming file and key", () => {
     'server = "https://u:p@x"': /server: .* is no server/,
     'server = "https://x/?q"': /server: .* is no server/,
     'server = "https://"': /server: .* is no server/,
+    'server = "ftp://x"':
+      /^\/c\/hosts\.toml: server: "ftp:\/\/x" has the scheme ftp: http or https is expected$/,
+    'server = "unix:///run/x"': /server: "unix:.*" has the scheme unix: /,
+    'server = "http:/x"': /server: "http:\/x" is no server/,
+    'server = "x:"': /server: "x:" is no server/,
+    '[host."ftp://x/v2"]': /host\."ftp:\/\/x\/v2": "ftp:.*" has the scheme ftp: /,
     'server = "https://x/%zz"': /server: malformed percent-encoding in its path$/,
     'skip_verify = "yes"': /skip_verify: true or false is expected, not "yes"$/,
     'dial_timeout = "3"': /dial_timeout: "3" is no duration such as "3s"$/,

@@ -126,12 +126,19 @@ class Reader {
   }
 
   #server(text: string, overridePath: boolean, key: string): ConfiguredServer {
-    const withScheme = /^https?:\/\//i.test(text) ? text : `https://${text}`;
-    const url = URL.canParse(withScheme) ? new URL(withScheme) : undefined;
+    const [, scheme = "", address = ""] = /^(?:([a-z][a-z0-9+.-]*):\/\/)?(.*)$/is.exec(text) ?? [];
+    const shown = JSON.stringify(withoutUser(text));
+    if (!["", "http", "https"].includes(scheme.toLowerCase())) {
+      const what = `${shown} has the scheme ${scheme}: http or https is expected`;
+      throw this.#invalid(`${key}: ${what}`);
+    }
+    const whole = `${scheme || "https"}://${address}`;
+    const url = URL.canParse(whole) ? new URL(whole) : undefined;
     const rest = url === undefined ? "" : url.username + url.password + url.search + url.hash;
-    if (url === undefined || url.host === "" || rest !== "") {
+    // A colon without a port is a scheme that lacks a slash.
+    const isCut = /^[^/]*:(?:\/|$)/.test(address);
+    if (url === undefined || url.host === "" || rest !== "" || isCut) {
       const shape = "[https://]HOST[:PORT][/PATH] is expected";
-      const shown = JSON.stringify(withoutUser(text));
       throw this.#invalid(`${key}: ${shown} is no server: ${shape}`);
     }
     const path = posix.normalize(this.#decoded(url.pathname, key)).replace(/\/$/, "");

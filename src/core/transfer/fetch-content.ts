@@ -1,4 +1,5 @@
 import type { ContentStore, ContentWriter, WriterOptions } from "#core/content/content.ts";
+import { documentBytesMax } from "#core/images/manifest.ts";
 import { refKey } from "#core/images/ref-key.ts";
 import type { Fetcher } from "#core/remotes/remotes.ts";
 import { GrowingFile } from "#pkg/archive/growing-file.ts";
@@ -11,6 +12,7 @@ import {
   isNotFound,
 } from "#pkg/errors.ts";
 import type { ImageDescriptor } from "#pkg/image-spec.ts";
+import { isConfig, isIndex, isManifest } from "#pkg/media-types.ts";
 import { pause } from "#pkg/retry.ts";
 
 export interface FetchHooks {
@@ -39,6 +41,11 @@ export async function fetchContent(
   const what = `unable to fetch descriptor (${digest}) which reports`;
   if (sizeBytes === 0) throw invalidArgument(`${what} content size of zero`);
   if (sizeBytes < 0) throw invalidArgument(`${what} negative content size (${sizeBytes})`);
+  if (sizeBytes > documentBytesMax && isDocument(mediaType)) {
+    throw invalidArgument(
+      `${what} content size of ${sizeBytes}, at most ${documentBytesMax} of ${mediaType}`,
+    );
+  }
   const ref = refKey(descriptor);
   try {
     const options = { ref, totalBytes: sizeBytes, expected: digest, mediaType };
@@ -65,6 +72,11 @@ export async function fetchContent(
     if (isAlreadyExists(error)) return "exists";
     throw error;
   }
+}
+
+/** What is parsed as a whole, and so is no larger than what one may be: nothing of it need be fetched to say so. */
+function isDocument(mediaType: string): boolean {
+  return isManifest(mediaType) || isIndex(mediaType) || isConfig(mediaType);
 }
 
 /** Those who read a blob while it is written; there are some from the first bytes on, if more are to come. */

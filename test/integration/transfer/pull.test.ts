@@ -271,6 +271,7 @@ test("documents of a size or kind that cannot be are refused before they are fet
   for (const [target, message] of [
     [{ ...image.target, size: 0 }, /content size of zero/],
     [{ ...image.target, size: -5 }, /negative content size \(-5\)/],
+    [{ ...image.target, size: 500_000_000 }, /content size of 500000000, at most 20971520 of appl/],
     [
       { ...image.target, mediaType: "application/vnd.docker.distribution.manifest.v1+prettyjws" },
       /schema 1 image manifests are no longer supported/,
@@ -279,6 +280,21 @@ test("documents of a size or kind that cannot be are refused before they are fet
     const bench = await pullBench(t, { ...image, target });
     await assert.rejects(bench.pull(), message);
     assert.equal(bench.registry.fetched.length, 0);
+  }
+  const size = 500_000_000;
+  const index = { manifests: [{ ...image.target, size }] };
+  // -- built by this test
+  const manifest = JSON.parse(String(image.blobs.get(image.target.digest))) as { config: object };
+  for (const [mediaType, document, part] of [
+    ["application/vnd.oci.image.index.v1+json", index, "manifest"],
+    [image.target.mediaType, { ...manifest, config: { ...manifest.config, size } }, "config"],
+  ] as const) {
+    const bytes = Buffer.from(JSON.stringify(document));
+    const target = { mediaType, digest: digestOf(bytes), size: bytes.length };
+    const blobs = new Map([...image.blobs, [target.digest, bytes]]);
+    const bench = await pullBench(t, { ...image, target, blobs });
+    await assert.rejects(bench.pull(), /content size of 500000000, at most 20971520 of appl/);
+    assert.ok(bench.registry.fetched.every(({ digest }) => digest !== blobOf(image, part)));
   }
   const confused = Buffer.from(JSON.stringify({ manifests: [], config: {} }));
   const target = { ...image.target, digest: digestOf(confused), size: confused.length };

@@ -3,6 +3,7 @@ import type { ClientRequest } from "node:http";
 import { connect, isIP, type Socket } from "node:net";
 import { connect as connectTls, type SecureContext, type TLSSocket } from "node:tls";
 import type { TlsMaterial } from "#core/remotes/tls-settings.ts";
+import type { LogFields } from "#pkg/log.ts";
 
 /** Where dialling failed: what to say about it differs. */
 export type DialStage = "dial" | "tls" | "proxy";
@@ -24,6 +25,13 @@ export interface DialOptions {
   readonly tls: TlsMaterial;
   readonly dialTimeoutMs: number;
   readonly handshakeTimeoutMs: number;
+  readonly trace?: ConnectionTrace | undefined;
+}
+
+/** Told of names that are looked up and connections that are made, in upstream's words. */
+export interface ConnectionTrace {
+  readonly id: string;
+  tell(event: string, fields: LogFields): void;
 }
 
 export interface Target {
@@ -41,19 +49,34 @@ export async function dial(
   // Before there is a socket: one that waits has nobody who hears its errors.
   const context = target.protocol === "https:" ? await options.tls.context() : undefined;
   const socket = await (proxy === undefined
-    ? dialTcp(target, options.dialTimeoutMs)
+    ? dialTcp(target, options)
     : dialThrough(proxy, target, options.dialTimeoutMs));
+  const { remoteAddress, remotePort } = socket;
+  const remote = { reused: false, remote_addr: `${remoteAddress}:${remotePort}` };
+  options.trace?.tell("Connection successful", remote);
   return context ? handshake(socket, context, target, options) : socket;
 }
 
-async function dialTcp({ hostname, port }: Target, timeoutMs: number): Promise<Socket> {
+async function dialTcp(
+  { hostname, port }: Target,
+  { dialTimeoutMs: timeoutMs, trace }: DialOptions,
+): Promise<Socket> {
   const host = hostname.replace(/^\[|\]$/g, "");
   const socket = connect({ host, port, autoSelectFamily: true, noDelay: true });
   socket.setKeepAlive(true, 30_000);
+  if (trace && isIP(host) === 0) traceLookup(socket, host, trace);
   return established(socket, "connect", {
     stage: "dial",
     what: `dial tcp ${hostname}:${port}`,
     timeoutMs,
+  });
+}
+
+function traceLookup(socket: Socket, host: string, trace: ConnectionTrace): void {
+  trace.tell("DNS lookup", { host });
+  socket.on("lookup", (error: Error | null, result: string) => {
+    if (error) trace.tell("DNS lookup error", { lookup_err: error });
+    else trace.tell("DNS lookup complete", { result });
   });
 }
 

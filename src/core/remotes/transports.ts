@@ -1,14 +1,14 @@
 import type { Readable } from "node:stream";
 import type { Agent, Dispatcher } from "undici";
-import { dial, proxyAuthorization } from "#core/remotes/dial.ts";
+import {
+  type ConnectionTrace,
+  dial,
+  type DialOptions,
+  proxyAuthorization,
+} from "#core/remotes/dial.ts";
 import type { HttpClient, HttpRequest, HttpResponse } from "#core/remotes/http-client.ts";
 import { noProxy, type ProxyFor } from "#core/remotes/proxy-environment.ts";
-import {
-  loadTls,
-  readSystemAuthorities,
-  type TlsMaterial,
-  type TlsSettings,
-} from "#core/remotes/tls-settings.ts";
+import { loadTls, readSystemAuthorities, type TlsSettings } from "#core/remotes/tls-settings.ts";
 import { bodyError, transportError } from "#core/remotes/transport-error.ts";
 import type { Context } from "#pkg/context.ts";
 
@@ -39,6 +39,8 @@ export interface TransportsOptions {
 export interface ClientSettings {
   readonly tls: TlsSettings;
   readonly dialTimeoutMs?: number | undefined;
+  /** Has connections of its own: what others have made is not seen. */
+  readonly trace?: ConnectionTrace | undefined;
 }
 
 /** Hands out the process's connections. */
@@ -88,7 +90,9 @@ export class Transports implements ClientSource, AsyncDisposable {
   async client(settings: ClientSettings): Promise<HttpClient> {
     const tls = await loadTls(settings.tls, () => this.#authorities());
     const dialTimeoutMs = settings.dialTimeoutMs ?? this.#timeouts.dialMs;
-    const entry = await this.#entry(`${tls.fingerprint} ${dialTimeoutMs}`, tls, dialTimeoutMs);
+    const { trace } = settings;
+    const key = `${tls.fingerprint} ${dialTimeoutMs} ${trace?.id}`;
+    const entry = await this.#entry(key, { tls, dialTimeoutMs, trace });
     return entry.client;
   }
 
@@ -106,10 +110,10 @@ export class Transports implements ClientSource, AsyncDisposable {
     return this.#systemAuthorities;
   }
 
-  #entry(key: string, tls: TlsMaterial, dialTimeoutMs: number): Promise<Entry> {
+  #entry(key: string, given: Pick<DialOptions, "tls" | "dialTimeoutMs" | "trace">): Promise<Entry> {
     const known = this.#entries.get(key);
     this.#entries.delete(key);
-    const entry = known ?? this.#open(tls, dialTimeoutMs);
+    const entry = known ?? this.#open(given);
     this.#entries.set(key, entry);
     const [oldest] = this.#entries.keys();
     if (this.#entries.size > entriesMax && oldest !== undefined) {
@@ -121,10 +125,10 @@ export class Transports implements ClientSource, AsyncDisposable {
     return entry;
   }
 
-  async #open(tls: TlsMaterial, dialTimeoutMs: number): Promise<Entry> {
+  async #open(given: Pick<DialOptions, "tls" | "dialTimeoutMs" | "trace">): Promise<Entry> {
     const undici = await import("undici");
     const { handshakeMs: handshakeTimeoutMs, responseHeaderMs, bodyIdleMs } = this.#timeouts;
-    const options = { tls, dialTimeoutMs, handshakeTimeoutMs };
+    const options = { ...given, handshakeTimeoutMs };
     const agent = (throughProxy: boolean): Agent =>
       new undici.Agent({
         connections: connectionsPerOriginMax,

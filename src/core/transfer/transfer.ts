@@ -2,6 +2,7 @@ import type { CredentialSource } from "#core/remotes/credentials.ts";
 import type { Context } from "#pkg/context.ts";
 import type { Descriptor } from "#pkg/descriptor.ts";
 import type { Labels } from "#pkg/label.ts";
+import type { LogFields } from "#pkg/log.ts";
 import type { Platform } from "#pkg/platform.ts";
 
 /**
@@ -52,6 +53,8 @@ export interface RegistryObject {
   readonly credentials: CredentialSource | undefined;
   /** Told what is said to registries and what they answer, without bodies and secrets. */
   readonly httpDump?: ((text: string) => void) | undefined;
+  /** Told of names that are looked up for it, and of connections that are made. */
+  readonly connectionTrace?: ((event: string, fields: LogFields) => void) | undefined;
 }
 
 /** Images by name, with how what is stored is chosen and named. */

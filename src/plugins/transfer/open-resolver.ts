@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { isAbsolute } from "node:path";
 import { firstOf } from "#core/remotes/credentials.ts";
 import { DownloadLimit } from "#core/remotes/download-limit.ts";
@@ -23,14 +24,14 @@ export function resolverOpener(
   transports: ClientSource,
   { rules, downloadsMax, rangeBytes }: ResolverConfig,
 ): (registry: RegistryObject) => Resolver {
-  const shared: RegistryResolverOptions = {
-    transports,
+  const shared: Omit<RegistryResolverOptions, "transports"> = {
     ...(downloadsMax > 0 && { downloadLimit: new DownloadLimit(downloadsMax) }),
     ...(rangeBytes >= rangeBytesMin && {
       parallel: { connections: Math.max(1, downloadsMax), chunkBytes: rangeBytes },
     }),
   };
-  return ({ hostDir, defaultScheme, headers, credentials, httpDump }) => {
+  return (registry) => {
+    const { hostDir, defaultScheme, headers, credentials } = registry;
     if (hostDir !== "" && !isAbsolute(hostDir)) {
       throw invalidArgument(`host_dir ${JSON.stringify(hostDir)} is not absolute`);
     }
@@ -39,13 +40,25 @@ export function resolverOpener(
     });
     return new RegistryResolver({
       ...shared,
-      ...(httpDump && { transports: dumpingClients(transports, httpDump) }),
+      transports: observed(transports, registry),
       ...(hostDir === "" ? { roots: rules.roots, cri: rules.cri } : { roots: [hostDir] }),
       headers: Object.fromEntries(lists),
       defaultScheme: schemeOf(defaultScheme),
       credentials: firstOf([...(credentials ? [credentials] : []), rules.credentials]),
     });
   };
+}
+
+/** The same connections, with those watching that the client asked for. */
+function observed(
+  transports: ClientSource,
+  { httpDump, connectionTrace: tell }: RegistryObject,
+): ClientSource {
+  const trace = tell && { id: randomUUID(), tell };
+  const traced: ClientSource = trace
+    ? { client: (settings) => transports.client({ ...settings, trace }) }
+    : transports;
+  return httpDump ? dumpingClients(traced, httpDump) : traced;
 }
 
 function schemeOf(text: string): "http" | "https" | undefined {

@@ -1,9 +1,6 @@
 import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type Output, run, type RunOptions } from "#test/support/command.ts";
-import { type Daemon, startDaemon } from "#test/support/daemon.ts";
-import { newerProgram } from "#test/support/debian.ts";
 import {
   buildImage,
   buildIndex,
@@ -14,37 +11,11 @@ import {
   ociArchive,
 } from "#test/support/images.ts";
 import { startDockerRegistry } from "#test/support/registry/docker-registry.ts";
-import { type Registry, startRegistry } from "#test/support/registry/registry.ts";
-import { type Room, roomTest } from "#test/support/room.ts";
+import { roomTest } from "#test/support/room.ts";
+import { serve, sid, startCtr2 } from "./ctr2.ts";
 
 // Go's `ctr` 2.x pulls, pushes, imports, exports and tags by the Transfer and Streaming services. Proved on Go's own
 // daemon of that version: CONTAINERD_TEST_DAEMON=go.
-
-interface Trial {
-  readonly daemon: Daemon;
-  readonly ctr: (args: readonly string[], options?: RunOptions) => Promise<Output>;
-  /** For a command that must succeed; what it printed. */
-  readonly ok: (args: readonly string[], options?: RunOptions) => Promise<string>;
-  readonly names: () => Promise<string[]>;
-}
-
-async function start(room: Room, config = ""): Promise<Trial> {
-  const daemon = await startDaemon(room, {
-    goProgram: newerProgram("sid", "containerd"),
-    config,
-  });
-  const program = newerProgram("sid", "ctr");
-  const ctr = (args: readonly string[], options: RunOptions = {}): Promise<Output> =>
-    run([program, ...args], { ...options, env: { ...daemon.clientEnv, ...options.env } });
-  const ok = async (args: readonly string[], options: RunOptions = {}): Promise<string> => {
-    const output = await ctr(args, options);
-    const shown = `ctr ${args.join(" ")}\n${output.stdout}${output.stderr}\n${await daemon.log()}`;
-    assert.equal(output.code, 0, shown);
-    return output.stdout;
-  };
-  const names = async (): Promise<string[]> => (await ok(["i", "ls", "-q"])).trim().split("\n");
-  return { daemon, ctr, ok, names };
-}
 
 const otherPlatform = {
   os: "linux",
@@ -63,17 +34,10 @@ function forBoth(): { index: Image; here: Image; there: Image } {
   return { index, here, there };
 }
 
-async function serve(room: Room, image: Image, user?: string): Promise<Registry> {
-  const served = [{ repository: "image", tag: "1", image }];
-  return room.resources.use(await startRegistry(served, user === undefined ? {} : { user }));
-}
-
-const sid = { needs: ["sid"] } as const;
-
 roomTest(
   "ctr 2 pulls one platform or all, with progress, and what it pulled runs",
   async (room) => {
-    const { ok, ctr } = await start(room);
+    const { ok, ctr } = await startCtr2(room);
     const { index, here, there } = forBoth();
     const registry = await serve(room, index);
     const ref = `${registry.host}/image:1`;
@@ -112,7 +76,7 @@ function layerOf({ roles }: Image): string {
 roomTest(
   "ctr 2 is asked for credentials by a stream",
   async (room) => {
-    const { ok, ctr, daemon } = await start(room);
+    const { ok, ctr, daemon } = await startCtr2(room);
     const registry = await serve(room, helloImage("hello\n"), "me:s3cret-word");
     const ref = `${registry.host}/image:1`;
     const pull = ["i", "pull", "--plain-http"];
@@ -135,9 +99,28 @@ roomTest(
 );
 
 roomTest(
+  "ctr 2 has lookups and connections traced in the daemon's log",
+  async (room) => {
+    const { ok, daemon } = await startCtr2(room, { args: ["--log-level", "debug"] });
+    const registry = await serve(room, helloImage("hello\n"));
+    const port = registry.host.split(":")[1];
+    const pull = ["i", "pull", "--plain-http"];
+    await ok([...pull, `localhost:${port}/image:1`]);
+    assert.doesNotMatch(await daemon.log(), /DNS lookup|Connection successful/);
+    await ok([...pull, "--http-trace", `localhost:${port}/image:1`]);
+    const log = await daemon.log();
+    assert.match(log, /level=debug msg="DNS lookup" .*host=localhost/);
+    assert.match(log, /msg="DNS lookup complete" .*result="?(127\.0\.0\.1|::1)/);
+    const connected = `msg="Connection successful" .*remote_addr="127.0.0.1:${port}" .*reused=false`;
+    assert.match(log, new RegExp(connected));
+  },
+  sid,
+);
+
+roomTest(
   "ctr 2 pushes what it has, and it comes back the same",
   async (room) => {
-    const { ok, ctr } = await start(room);
+    const { ok, ctr } = await startCtr2(room);
     const registry = await startDockerRegistry(room);
     const { index, here } = forBoth();
     const archive = join(room.dir, "in.tar");
@@ -177,7 +160,7 @@ roomTest(
 roomTest(
   "ctr 2 imports and exports several images, by file and by pipe, to the byte",
   async (room) => {
-    const { ok, ctr, names, daemon } = await start(room);
+    const { ok, ctr, names, daemon } = await startCtr2(room);
     const big = buildImage({ layers: [[{ path: "big", content: noise(12_000_000) }]] });
     const archives = [ociArchive(big, "a.test/big:1"), ociArchive(helloImage("h\n"), "a.test/h:1")];
     for (const archive of archives) await ok(["i", "import", "-"], { stdin: archive });
@@ -215,7 +198,7 @@ function noise(bytes: number): Buffer {
 roomTest(
   "ctr 2 names what it imports as it is told",
   async (room) => {
-    const { ok, names, daemon } = await start(room);
+    const { ok, names, daemon } = await startCtr2(room);
     const image = helloImage("h\n");
     const { digest } = image.target;
     const tagged = ociArchive(image, "a.test/h:1");
@@ -245,7 +228,7 @@ roomTest(
 roomTest(
   "ctr 2 tags, and takes a name over only when forced",
   async (room) => {
-    const { ok, ctr, names } = await start(room);
+    const { ok, ctr, names } = await startCtr2(room);
     const archive = ociArchive(helloImage("h\n"), "a.test/h:1");
     await ok(["i", "import", "-"], { stdin: archive });
     assert.equal(

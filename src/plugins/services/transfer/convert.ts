@@ -114,10 +114,19 @@ function registryOf(ctx: Context, { streams, resources }: Objects, any: Any): Re
     credentials:
       authStream === "" ? undefined : streamCredentials(streams.get(ctx, authStream), reference),
     httpDump: resolver && dumpOf(ctx, { streams, resources }, resolver),
+    connectionTrace: resolver && traceOf(ctx, resolver),
   };
 }
 
-/** Traces of connections, which upstream writes into its log, are no part of it. */
+/** Into the daemon's log, as upstream's: the client's stream is for requests and answers. */
+function traceOf(
+  ctx: Context,
+  { httpDebug }: MessageShape<typeof RegistryResolverSchema>,
+): RegistryObject["connectionTrace"] {
+  if (httpDebug !== HTTPDebug.TRACE && httpDebug !== HTTPDebug.BOTH) return undefined;
+  return (event, fields) => ctx.logger.debug(event, fields);
+}
+
 function dumpOf(
   ctx: Context,
   { streams, resources }: Objects,

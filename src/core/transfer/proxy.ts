@@ -6,12 +6,13 @@ import {
   ImageImportStreamSchema,
 } from "#api/types/transfer/importexport_pb.ts";
 import { ProgressSchema } from "#api/types/transfer/progress_pb.ts";
-import { OCIRegistrySchema } from "#api/types/transfer/registry_pb.ts";
+import { HTTPDebug, OCIRegistrySchema } from "#api/types/transfer/registry_pb.ts";
 import { anyToWire, fromAny, toAny } from "#core/streaming/convert.ts";
 import { GrpcStreams } from "#core/streaming/proxy.ts";
 import type { Stream } from "#core/streaming/streaming.ts";
 import { answerQuestions } from "#core/transfer/auth-convert.ts";
 import { ByteSender, receiveBytes } from "#core/transfer/byte-stream.ts";
+import { QuietEnd } from "#core/transfer/quiet-end.ts";
 import type {
   ExportObject,
   ImportObject,
@@ -71,6 +72,7 @@ class Sides {
   readonly #streams: GrpcStreams;
   readonly #group: TaskGroup;
   readonly #receiving: Promise<void>[] = [];
+  readonly #ends: QuietEnd[] = [];
 
   constructor(ctx: Context, streams: GrpcStreams, group: TaskGroup) {
     this.#ctx = ctx;
@@ -103,18 +105,35 @@ class Sides {
 
   /** Resolves when all bytes and steps that the daemon sent have been taken. */
   async received(): Promise<void> {
+    for (const end of this.#ends) end.answered();
     await Promise.all(this.#receiving);
   }
 
   async #openRegistry(registry: RegistryObject): Promise<Any> {
-    const { reference, headers, hostDir, defaultScheme, credentials } = registry;
+    const { reference, headers, hostDir, defaultScheme, credentials, httpDump } = registry;
     let authStream = "";
     if (credentials) {
       const { id, stream } = await this.#create("creds");
       this.#serve((ctx) => answerQuestions(ctx, stream, credentials));
       authStream = id;
     }
-    const resolver = { headers: { ...headers }, hostDir, defaultScheme, authStream };
+    let logsStream = "";
+    if (httpDump) {
+      const { id, stream } = await this.#create("http-debug-logs");
+      this.#receive(async (ctx) => {
+        for await (const text of receiveBytes(ctx, stream)) httpDump(text.toString());
+      });
+      logsStream = id;
+    }
+    const httpDebug = httpDump ? HTTPDebug.DEBUG : HTTPDebug.DISABLED;
+    const resolver = {
+      headers: { ...headers },
+      hostDir,
+      defaultScheme,
+      authStream,
+      httpDebug,
+      logsStream,
+    };
     return toAny(OCIRegistrySchema, { reference, resolver });
   }
 
@@ -131,8 +150,19 @@ class Sides {
 
   async #openExport(object: ExportObject): Promise<Any> {
     const { id, stream } = await this.#create("export");
+    const end = new QuietEnd();
+    this.#ends.push(end);
     this.#receive(async (ctx) => {
-      for await (const chunk of receiveBytes(ctx, stream)) await object.write(ctx, chunk);
+      using _end = end;
+      try {
+        for await (const chunk of receiveBytes(ctx.withSignal(end.signal), stream)) {
+          end.busy();
+          await object.write(ctx, chunk);
+          end.waiting();
+        }
+      } catch (error) {
+        if (!end.signal.aborted) throw error;
+      }
       await object.finish(ctx);
     });
     return toAny(ImageExportStreamSchema, {

@@ -23,6 +23,7 @@ export interface Manifest {
 
 export interface Index {
   readonly manifests: readonly ImageDescriptor[];
+  readonly subject: ImageDescriptor | undefined;
 }
 
 /** As much of an image's configuration as unpacking and platform selection need. */
@@ -71,7 +72,10 @@ const manifestSchema = v.object({
   subject: v.optional(v.nullable(descriptorSchema)),
 });
 
-const indexSchema = v.object({ manifests: list(descriptorSchema) });
+const indexSchema = v.object({
+  manifests: list(descriptorSchema),
+  subject: v.optional(v.nullable(descriptorSchema)),
+});
 
 const configSchema = v.object({
   ...platformSchema.entries,
@@ -95,8 +99,11 @@ export function parseManifest(bytes: Uint8Array, mediaType: string): Manifest {
 /** The same for an index. */
 export function parseIndex(bytes: Uint8Array, mediaType: string): Index {
   const document = parseDocument(bytes, mediaType);
-  const { manifests } = parse(indexSchema, document, "index");
-  return { manifests: (manifests ?? []).map(descriptorOf) };
+  const { manifests, subject } = parse(indexSchema, document, "index");
+  return {
+    manifests: (manifests ?? []).map(descriptorOf),
+    subject: subject ? descriptorOf(subject) : undefined,
+  };
 }
 
 export function parseImageConfig(bytes: Uint8Array): ImageConfig {

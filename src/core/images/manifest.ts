@@ -87,6 +87,16 @@ export async function childrenOf(
   return [];
 }
 
+/** What a manifest or an index says it refers to. Throws as `childrenOf`. */
+export async function subjectOf(
+  ctx: Context,
+  content: ContentStore,
+  descriptor: ImageDescriptor,
+): Promise<ImageDescriptor | undefined> {
+  const read = isManifest(descriptor.mediaType) ? readManifest : readIndex;
+  return (await read(ctx, content, descriptor)).subject;
+}
+
 /** Those without a platform, and those whose platform will do. */
 export function ofPlatforms(
   descriptors: readonly ImageDescriptor[],

@@ -47,8 +47,9 @@ export async function writeDocument(
   content: ContentStore,
   document: object,
   mediaType: string,
+  { indent = 0 }: { readonly indent?: number } = {},
 ): Promise<ImageDescriptor> {
-  const bytes = Buffer.from(JSON.stringify(document));
+  const bytes = Buffer.from(JSON.stringify(document, undefined, indent));
   const digest = digestOf(bytes);
   const ref = `manifest-${digest}-${randomUUID()}`;
   try {

@@ -25,6 +25,8 @@ export interface LocalParts {
   readonly uploadLimiter: Limiter;
   /** Who is asked before an image is pulled, by name; one that objects is enough. */
   readonly verifiers: ReadonlyMap<string, ImageVerifier>;
+  /** Types of what is pulled along with the manifests it refers to; none: every type. Undefined: nothing is. */
+  readonly referrers: readonly string[] | undefined;
   /** Throws `invalid-argument` for what it cannot make sense of. */
   readonly openResolver: (registry: RegistryObject) => Resolver;
 }

@@ -1,4 +1,5 @@
 import type { ContentStore } from "#core/content/content.ts";
+import { rewriteLegacy, withConfigType } from "#core/images/legacy-config.ts";
 import { childrenOf } from "#core/images/manifest.ts";
 import { dispatch, visitOnce } from "#core/images/walk.ts";
 import { addDistributionSource, distributionSourceLabel } from "#core/remotes/mount-candidate.ts";
@@ -6,13 +7,14 @@ import type { Fetcher } from "#core/remotes/remotes.ts";
 import { type FetchHooks, fetchContent } from "#core/transfer/fetch-content.ts";
 import type { LocalParts } from "#core/transfer/local.ts";
 import { ProgressTracker } from "#core/transfer/progress-tracker.ts";
+import { Referrers } from "#core/transfer/referrers.ts";
 import { childSelection, storeImages } from "#core/transfer/store-object.ts";
 import type { RegistryObject, StoreObject, TransferOptions } from "#core/transfer/transfer.ts";
 import { openUnpacker } from "#core/transfer/unpack-requests.ts";
 import { verifyImage } from "#core/transfer/verify-image.ts";
 import type { FetchBlob } from "#core/unpack/unpack.ts";
 import type { Context } from "#pkg/context.ts";
-import { invalidArgument, isNotFound, wrap } from "#pkg/errors.ts";
+import { invalidArgument, isNotFound, notFound, wrap } from "#pkg/errors.ts";
 import type { ImageDescriptor } from "#pkg/image-spec.ts";
 import { dockerSchema1 } from "#pkg/media-types.ts";
 import { parseReference, type Reference } from "#pkg/reference.ts";
@@ -43,13 +45,11 @@ export async function pullImage(
   const tracker = new ProgressTracker(name, "downloading", progress);
   const reference = parseReference(name);
   await fetchTree(ctx, parts, { fetcher, reference, tracker, store, root: descriptor });
-  const stored = await storeImages(ctx, parts.images, store, {
-    target: descriptor,
-    isArchived: false,
-  });
-  if (stored.length === 0) throw invalidArgument("no image name found");
-  for (const { name: image, target } of stored) {
-    progress?.({ event: "saved", name: image, descriptor: target });
+  const target = await rewriteLegacy(ctx, parts.content, descriptor);
+  const stored = await storeImages(ctx, parts.images, store, { target, isArchived: false });
+  if (stored.length === 0) throw notFound("no image name found");
+  for (const image of stored) {
+    progress?.({ event: "saved", name: image.name, descriptor: image.target });
   }
   progress?.({ event: `Completed pull from ${shown}` });
 }
@@ -62,27 +62,33 @@ interface Pull {
   readonly root: ImageDescriptor;
 }
 
-async function fetchTree(ctx: Context, parts: LocalParts, pull: Pull): Promise<void> {
-  const { content } = parts;
-  const { tracker, store } = pull;
+async function fetchTree(ctx: Context, local: LocalParts, pull: Pull): Promise<void> {
+  const { content, referrers: artifactTypes } = local;
+  const { tracker, store, fetcher, root } = pull;
   const select = childSelection(content, store);
   const fetch: FetchBlob = (at, descriptor, onArriving) =>
-    fetchOnce(at, parts, pull, descriptor, onArriving);
+    fetchOnce(at, local, pull, descriptor, onArriving);
+  const referrers =
+    artifactTypes && new Referrers({ artifactTypes, content, fetcher, tracker, fetch });
   const visit = visitOnce(async (at, descriptor) => {
     await fetch(at, descriptor);
-    const children = await childrenOf(at, content, descriptor);
+    const parts = await childrenOf(at, content, descriptor);
+    const children = descriptor === root ? withConfigType(descriptor, parts) : parts;
     const selected = await select(at, descriptor, children);
     tracker.addChildren(descriptor, selected);
+    await referrers?.note(at, descriptor);
     return selected;
   });
-  await using unpacker = openUnpacker(ctx, parts, store.unpacks, {
+  await using unpacker = openUnpacker(ctx, local, store.unpacks, {
     fetch,
     progress: (layer, event) => {
       if (event === "extracting") tracker.extracting(layer);
       else if (event === "extracted") tracker.extracted(layer);
     },
   });
-  await dispatch(ctx, unpacker?.wrap(visit) ?? visit, [pull.root]);
+  await dispatch(ctx, unpacker?.wrap(visit) ?? visit, [root]);
+  // Beside the unpacking, which they are no part of.
+  await referrers?.fetchAll(ctx);
   await unpacker?.wait();
 }
 

@@ -38,6 +38,7 @@ const schema = v.object({
   check_platform_supported: v.boolean(),
   config_path: v.string(),
   docker_config: v.string(),
+  referrers: v.array(v.string()),
   max_concurrent_unpacks: count,
   unpack_config: v.optional(
     v.array(
@@ -76,11 +77,19 @@ export const transferConfig = pluginConfig(schema, {
   config_path: "",
   // Ours alone: upstream's daemon has no credentials but those that clients send.
   docker_config: "",
+  // Ours too: artifact types, or "*". Upstream's daemon takes no referrers along; its client does where it is asked to.
+  referrers: [],
   // Upstream unpacks one layer after the other.
   max_concurrent_unpacks: 2,
 });
 
 export type TransferConfig = v.InferOutput<typeof schema>;
+
+/** Types of artifacts, none for every type; undefined where none are wanted. */
+function pulledReferrers(types: readonly string[]): readonly string[] | undefined {
+  if (types.length === 0) return undefined;
+  return types.includes("*") ? [] : types;
+}
 
 /** Hosts and credentials by a configuration: its own section, and the CRI plugin's `registry`. */
 export function transferRules(
@@ -125,6 +134,7 @@ export function localTransfer(
         locks: new KeyedMutex(),
         unpackLimiter: unpacks > 1 ? new DownloadLimit(unpacks) : undefined,
         uploadLimiter: new DownloadLimit(uploads > 0 ? uploads : uploadsMax),
+        referrers: pulledReferrers(given.referrers),
         openResolver: resolverOpener(transports, {
           rules: transferRules(host, given, criTable),
           downloadsMax: given.max_concurrent_downloads,

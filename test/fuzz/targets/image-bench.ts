@@ -37,6 +37,7 @@ export async function openImageBench(dir: string): Promise<ImageBench> {
     unpackLimiter: undefined,
     uploadLimiter: new DownloadLimit(3),
     verifiers: new Map(),
+    referrers: undefined,
     openResolver: () => {
       throw new Error("no registry here");
     },

@@ -1,4 +1,4 @@
-import type { Fetcher, Pusher, Resolver } from "#core/remotes/remotes.ts";
+import type { Fetcher, Pusher, RemoteDescriptor, Resolver } from "#core/remotes/remotes.ts";
 import type { RegistryObject } from "#core/transfer/transfer.ts";
 import { parseDigest } from "#pkg/digest.ts";
 import { CodedError, notFound, notImplemented } from "#pkg/errors.ts";
@@ -17,6 +17,8 @@ export class FakeRegistry implements Resolver, Fetcher, Pusher {
   readonly pushed: string[] = [];
   /** Bytes sent instead, for one digest. */
   readonly forged = new Map<string, Uint8Array>();
+  /** What it says refers to a digest. */
+  readonly referring = new Map<string, readonly RemoteDescriptor[]>();
   /** So many bytes are sent, and then the connection is lost for good. */
   cutAt: { readonly digest: string; readonly bytes: number } | undefined;
   /** Awaited before the first byte of each blob. */
@@ -65,7 +67,11 @@ export class FakeRegistry implements Resolver, Fetcher, Pusher {
     throw notImplemented("fetchByDigest");
   }
 
-  referrers(): never {
-    throw notImplemented("referrers");
+  async referrers(
+    ...[, digest, { artifactTypes = [] } = {}]: Parameters<Fetcher["referrers"]>
+  ): ReturnType<Fetcher["referrers"]> {
+    const all = this.referring.get(digest) ?? [];
+    if (artifactTypes.length === 0) return all;
+    return all.filter(({ artifactType = "" }) => artifactTypes.includes(artifactType));
   }
 }

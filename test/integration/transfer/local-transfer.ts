@@ -159,6 +159,7 @@ export async function transferBench(
     unpackLimiter: undefined,
     uploadLimiter: new DownloadLimit(3),
     verifiers: new Map(),
+    referrers: undefined,
     openResolver: () => {
       throw new Error("no registry here");
     },

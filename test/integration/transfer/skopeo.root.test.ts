@@ -88,6 +88,7 @@ roomTest("images go between skopeo and the daemon by a registry, in every form",
   const forms: Readonly<Record<string, readonly string[]>> = {
     docker: ["--format", "v2s2"],
     zstd: ["--format", "oci", "--dest-compress-format", "zstd", "--dest-compress-level", "3"],
+    chunked: ["--format", "oci", "--dest-compress-format", "zstd:chunked"],
     oci: ["--format", "oci"],
   };
   for (const [tag, flags] of Object.entries(forms)) {

@@ -111,7 +111,7 @@ function resume(
   record: ProcessRecord,
   inheritance: Inheritance,
 ): void {
-  const inherited = inheritance.take(process.name);
+  const inherited = inheritance.take(process.name, record.pid);
   // What is recorded to have ended is asked nothing more.
   const pidfd = process.exit ? undefined : inherited?.take("pidfd");
   if (pidfd !== undefined) process.keepPidfd(services.sys, pidfd);

@@ -4,13 +4,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, suite, test } from "node:test";
 import { DescriptorKeeper } from "#core/runtime/descriptor-keeper.ts";
-import { type EndRole, hello, parseMessage } from "#core/runtime/handover.ts";
+import { type EndRole, formatManifest, hello, parseMessage } from "#core/runtime/handover.ts";
 import { Context } from "#pkg/context.ts";
 import { SOCK } from "#pkg/sys/constants.ts";
 import { isSyscallError, SyscallError } from "#pkg/sys/errno.ts";
 import { FdConnection } from "#pkg/sys/fd-passing.ts";
 import { linux } from "#pkg/sys/linux.ts";
 import { HandoverServer, type HandedOver } from "./handover-server.ts";
+import { Inheritance } from "./inherited-ends.ts";
 import type { IoEnd } from "./process-io.ts";
 
 const ctx = Context.background();
@@ -18,10 +19,12 @@ const ctx = Context.background();
 /** A process whose ends are pipes. */
 class Process implements HandedOver {
   readonly name: { containerId: string; execId: string };
+  readonly pid: number;
   readonly fds = new Map<EndRole, number>();
 
-  constructor(containerId: string, roles: readonly EndRole[]) {
+  constructor(containerId: string, roles: readonly EndRole[], pid = 1) {
     this.name = { containerId, execId: "" };
+    this.pid = pid;
     for (const role of roles) {
       const { read, write } = linux.pipe2(0);
       linux.close(write);
@@ -98,7 +101,7 @@ suite("hand-over", () => {
 
   test("a name that is used again is the new process's", async () => {
     using keeper = await connect();
-    const [old, young] = [new Process("c1", ["stdout"]), new Process("c1", ["stdout"])];
+    const [old, young] = [new Process("c1", ["stdout"], 1), new Process("c1", ["stdout"], 2)];
     server.changed(old);
     old.drop("stdout");
     server.changed(old);
@@ -110,6 +113,48 @@ suite("hand-over", () => {
       return fd !== undefined && fstatSync(fd).ino === mine;
     });
     young.drop("stdout");
+  });
+
+  test("a name that was used again while changes were unsent is not the old process's", async () => {
+    const old = new Process("c1", ["stdout", "pidfd"], 1);
+    server.changed(old);
+    using keeper = await connect();
+    assert.equal(await keeper.complete, true);
+    // The supervisor dies now; its successor finds another process of that name on record.
+    const manifest = formatManifest(
+      keeper.processes().map(({ ends, ...name }) => ({ ...name, roles: [...ends.keys()] })),
+    );
+    const closed: number[] = [];
+    const sys = { close: (fd: number) => void closed.push(fd), setCloseOnExec: () => {} };
+    const inheritance = Inheritance.read(sys, manifest.toString());
+    assert.equal(inheritance.take(old.name, 2), undefined);
+    assert.deepEqual(closed, []);
+    using ends = inheritance.take(old.name, 1);
+    assert.equal(ends?.take("pidfd"), 4);
+    inheritance[Symbol.dispose]();
+    for (const role of ["stdout", "pidfd"] as const) old.drop(role);
+  });
+
+  test("of a name that is used again nothing of the old process stays", async () => {
+    using keeper = await connect();
+    const old = new Process("c1", ["stdin", "stdout"], 1);
+    server.changed(old);
+    await eventually("it is held", () => heldBy(keeper).length === 1);
+    const young = new Process("c1", ["terminal"], 2);
+    server.changed(young);
+    await eventually("the new one's is held", () => {
+      return keeper.processes().some(({ pid }) => pid === 2);
+    });
+    assert.deepEqual(heldBy(keeper), [["c1", ["terminal"]]]);
+    // What the old one releases late is not the new one's.
+    for (const role of ["stdin", "stdout"] as const) old.drop(role);
+    server.changed(old);
+    const last = new Process("c2", ["stdin"], 3);
+    server.changed(last);
+    await eventually("all is read", () => heldBy(keeper).length === 2);
+    assert.deepEqual(heldBy(keeper)[0], ["c1", ["terminal"]]);
+    young.drop("terminal");
+    last.drop("stdin");
   });
 
   test("a daemon that comes anew gets all of it, and the one before nothing more", async () => {

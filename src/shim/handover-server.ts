@@ -22,6 +22,8 @@ const retryMs = 20;
 /** A process whose descriptors a successor would need. */
 export interface HandedOver {
   readonly name: ProcessName;
+  /** That which a successor will find on record. */
+  readonly pid: number;
   /** The open ones, none once it is over. They stay the process's own. */
   ends(): readonly IoEnd[];
 }
@@ -164,7 +166,7 @@ export class HandoverServer implements Disposable {
   }
 
   #sendChange(channel: Channel, process: HandedOver): boolean {
-    const { name } = process;
+    const name = { ...process.name, pid: process.pid };
     const sent = this.#sent.get(process) ?? new Set();
     const ends = process.ends();
     // Apart from what is added: where there is no room for a new one an old one still goes.

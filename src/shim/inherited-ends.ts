@@ -9,12 +9,18 @@ import type { Syscalls } from "#pkg/sys/syscall.ts";
 
 /** Those of one process. Whoever takes one owns it; disposing closes the others. */
 export class InheritedEnds implements Disposable {
+  /** 0 where the supervisor before did not say it. */
+  readonly pid: number;
   readonly #sys: Pick<Syscalls, "close">;
   readonly #fds: Map<EndRole, number>;
 
-  constructor(sys: Pick<Syscalls, "close">, fds: Map<EndRole, number>) {
+  constructor(
+    sys: Pick<Syscalls, "close">,
+    of: { readonly pid: number; readonly fds: Map<EndRole, number> },
+  ) {
     this.#sys = sys;
-    this.#fds = fds;
+    this.pid = of.pid;
+    this.#fds = of.fds;
   }
 
   take(role: EndRole): number | undefined {
@@ -48,16 +54,21 @@ export class Inheritance implements Disposable {
   static read(sys: Pick<Syscalls, "close" | "setCloseOnExec">, manifest: string): Inheritance {
     let next = firstInherited;
     const processes = new Map<string, InheritedEnds>();
-    for (const { roles, ...name } of parseManifest(manifest)) {
+    for (const { roles, pid, ...name } of parseManifest(manifest)) {
       const fds = new Map(roles.map((role) => [role, next++]));
       for (const fd of fds.values()) sys.setCloseOnExec(fd, "on");
-      processes.set(keyOf(name), new InheritedEnds(sys, fds));
+      processes.set(keyOf(name), new InheritedEnds(sys, { pid, fds }));
     }
     return new Inheritance(processes);
   }
 
-  take(name: ProcessName): InheritedEnds | undefined {
+  /**
+   * Undefined, too, when what is there is of an older process of that name: its deletion, and what
+   * came after, were still on their way when the supervisor died.
+   */
+  take(name: ProcessName, pid: number): InheritedEnds | undefined {
     const ends = this.#processes.get(keyOf(name));
+    if (ends && ends.pid !== 0 && ends.pid !== pid) return undefined;
     this.#processes.delete(keyOf(name));
     return ends;
   }

@@ -7,6 +7,7 @@ import {
   assertAllowed,
   type Exit,
   exitOf,
+  pidOf,
   type ProcessEvent,
   type ProcessState,
   transition,
@@ -54,6 +55,11 @@ export class TaskProcess implements HandedOver {
 
   get state(): ProcessState {
     return this.#state;
+  }
+
+  /** 0 until it is known. */
+  get pid(): number {
+    return pidOf(this.#state);
   }
 
   get exit(): Exit | undefined {
@@ -139,6 +145,8 @@ export class TaskProcess implements HandedOver {
   }
 
   ends(): readonly IoEnd[] {
+    // Without a pid nobody could tell it from an older one of its name.
+    if (this.pid === 0) return [];
     const ends = this.io?.ends() ?? [];
     return this.#pidfd === undefined ? ends : [{ role: "pidfd", fd: this.#pidfd }, ...ends];
   }

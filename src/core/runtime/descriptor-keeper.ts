@@ -15,11 +15,18 @@ import { SOCK } from "#pkg/sys/constants.ts";
 import { FdConnection } from "#pkg/sys/fd-passing.ts";
 import type { Fd, ReceivedMessage, Syscalls } from "#pkg/sys/syscall.ts";
 
+interface Held {
+  readonly name: ProcessName;
+  readonly pid: number;
+  readonly ends: Map<EndRole, Fd>;
+}
+
 /** What keeping needs of the kernel. */
 export type KeeperCalls = Pick<Syscalls, "socketpair" | "sendmsg" | "recvmsg" | "close">;
 
 /** A process and its descriptors, which stay the keeper's. */
 export interface HeldProcess extends ProcessName {
+  readonly pid: number;
   readonly ends: ReadonlyMap<EndRole, Fd>;
 }
 
@@ -45,7 +52,7 @@ export class DescriptorKeeper implements Disposable {
   readonly #logger: Logger;
   readonly #connection: FdConnection;
   readonly #pair: Fd;
-  readonly #processes = new Map<string, { name: ProcessName; ends: Map<EndRole, Fd> }>();
+  readonly #processes = new Map<string, Held>();
   readonly #completed = Promise.withResolvers<boolean>();
   #count = 0;
   #isDisposed = false;
@@ -84,7 +91,7 @@ export class DescriptorKeeper implements Disposable {
   /** As they stand now: what a dead supervisor had sent last is read first. */
   processes(): readonly HeldProcess[] {
     this.#receive(Number.POSITIVE_INFINITY);
-    return [...this.#processes.values()].map(({ name, ends }) => ({ ...name, ends }));
+    return [...this.#processes.values()].map(({ name, pid, ends }) => ({ ...name, pid, ends }));
   }
 
   [Symbol.dispose](): void {
@@ -136,7 +143,7 @@ export class DescriptorKeeper implements Disposable {
       return;
     }
     if (message.kind === "complete") this.#completed.resolve(true);
-    else if (message.kind === "release") this.#release(message, message.roles);
+    else if (message.kind === "release") this.#release(message);
     else if (message.roles.length !== fds.length || this.#count + fds.length > descriptorsMax) {
       this.#logger.warn("descriptors of a process are not kept", { ...message, held: this.#count });
     } else {
@@ -146,10 +153,13 @@ export class DescriptorKeeper implements Disposable {
   }
 
   /** Takes the descriptors over, one for each role. */
-  #hold({ roles, containerId, execId }: ProcessEnds, fds: readonly Fd[]): void {
+  #hold({ roles, containerId, execId, pid }: ProcessEnds, fds: readonly Fd[]): void {
     const name = { containerId, execId };
-    this.#release(name, roles);
-    const process = this.#processes.get(keyOf(name)) ?? { name, ends: new Map<EndRole, Fd>() };
+    const before = this.#processes.get(keyOf(name));
+    // The name is another process's now.
+    if (before && before.pid !== pid) this.#drop(before, [...before.ends.keys()]);
+    this.#release({ ...name, pid, roles });
+    const process = this.#processes.get(keyOf(name)) ?? { name, pid, ends: new Map() };
     this.#processes.set(keyOf(name), process);
     for (const [i, role] of roles.entries()) {
       const fd = fds[i];
@@ -158,9 +168,12 @@ export class DescriptorKeeper implements Disposable {
     this.#count += fds.length;
   }
 
-  #release(name: ProcessName, roles: readonly EndRole[]): void {
-    const process = this.#processes.get(keyOf(name));
-    if (!process) return;
+  #release({ roles, ...of }: ProcessEnds): void {
+    const process = this.#processes.get(keyOf(of));
+    if (process?.pid === of.pid) this.#drop(process, roles);
+  }
+
+  #drop(process: Held, roles: readonly EndRole[]): void {
     for (const role of roles) {
       const fd = process.ends.get(role);
       if (fd === undefined) continue;
@@ -168,6 +181,6 @@ export class DescriptorKeeper implements Disposable {
       this.#count -= 1;
       this.#sys.close(fd);
     }
-    if (process.ends.size === 0) this.#processes.delete(keyOf(name));
+    if (process.ends.size === 0) this.#processes.delete(keyOf(process.name));
   }
 }

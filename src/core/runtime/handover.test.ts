@@ -13,7 +13,7 @@ import { codeOf } from "#pkg/errors.ts";
 const isInvalid = (error: unknown): boolean => codeOf(error) === "invalid-argument";
 
 test("messages and manifests are read as they were written", () => {
-  const name = { containerId: "c1", execId: "" };
+  const name = { containerId: "c1", execId: "", pid: 77 };
   const messages: readonly HandoverMessage[] = [
     { kind: "hold", ...name, roles: ["stdin", "pidfd"] },
     { kind: "release", ...name, execId: "e1", roles: ["client-stdin-keeper"] },
@@ -30,7 +30,8 @@ test("the longest message fits", () => {
   const id = "x".repeat(76);
   const roles = ["stdin", "stdout", "stderr", "terminal", "client-stdin", "client-stdin-keeper"];
   const all = [...roles, "client-stdout", "client-stderr", "pidfd"];
-  const text = JSON.stringify({ kind: "release", containerId: id, execId: id, roles: all });
+  const name = { containerId: id, execId: id, pid: 4_194_304 };
+  const text = JSON.stringify({ kind: "release", ...name, roles: all });
   assert.ok(text.length <= messageBytesMax, String(text.length));
   assert.equal(parseMessage(Buffer.from(text)).kind, "release");
 });
@@ -46,9 +47,17 @@ test("anything else is refused", () => {
     '{"kind":"hold","containerId":"c","execId":"","roles":["stdin","stdin"]}',
     '{"kind":"hold","containerId":"c","execId":"","roles":["eye"]}',
     '{"kind":"hold","containerId":1,"execId":"","roles":[]}',
+    '{"kind":"hold","containerId":"c","execId":"","pid":-1,"roles":[]}',
   ];
   for (const text of bad) assert.throws(() => parseMessage(Buffer.from(text)), isInvalid, text);
   for (const text of ["x", "{}", '{"processes":[1]}']) {
     assert.throws(() => parseManifest(text), isInvalid, text);
   }
+});
+
+test("a supervisor that does not say pids yet is understood", () => {
+  const text = '{"kind":"hold","containerId":"c","execId":"","roles":["stdin"]}';
+  const message = parseMessage(Buffer.from(text));
+  assert.ok(message.kind === "hold");
+  assert.equal(message.pid, 0);
 });

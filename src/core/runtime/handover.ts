@@ -14,6 +14,9 @@ import { invalidArgument } from "#pkg/errors.ts";
  * A successor inherits the descriptors, numbered from `firstInherited` up, and reads which is which
  * on its standard input (`formatManifest`).
  *
+ * A container's id may be used again while changes are still on their way: each message names the
+ * pid as well, and what is of another process than the successor's record says is not for it.
+ *
  * What is held is never read or written by the daemon. What would hide somebody's end of file while
  * it is held is released in the moment in which the supervisor closes its own.
  */
@@ -58,6 +61,8 @@ export function keyOf({ containerId, execId }: ProcessName): string {
 }
 
 export interface ProcessEnds extends ProcessName {
+  /** Tells two apart that had one name after the other; 0 from a supervisor that did not say it. */
+  readonly pid: number;
   readonly roles: readonly EndRole[];
 }
 
@@ -107,13 +112,18 @@ function parseObject(text: string): Readonly<Record<string, unknown>> {
 
 function parseEnds(value: unknown): ProcessEnds {
   if (!isObject(value)) throw invalidArgument("hand-over: process is no object");
-  const { containerId, execId, roles } = value;
+  const { containerId, execId, roles, pid = 0 } = value;
   if (typeof containerId !== "string" || typeof execId !== "string" || !Array.isArray(roles)) {
     throw invalidArgument(`hand-over: process ${JSON.stringify(value).slice(0, 80)}`);
   }
+  if (!isPid(pid)) throw invalidArgument(`hand-over: pid ${JSON.stringify(pid)}`);
   // Each once: a second of a role would be nobody's to close.
   if (new Set(roles).size < roles.length) throw invalidArgument("hand-over: a role twice");
-  return { containerId, execId, roles: roles.map(parseRole) };
+  return { containerId, execId, pid, roles: roles.map(parseRole) };
+}
+
+function isPid(value: unknown): value is number {
+  return Number.isSafeInteger(value) && Number(value) >= 0;
 }
 
 function parseRole(value: unknown): EndRole {

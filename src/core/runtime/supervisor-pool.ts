@@ -119,15 +119,17 @@ export class SupervisorPool {
       events: {
         onReplaced: () => this.#options.onReplaced(supervisor),
         onGivenUp: (error) => this.#options.onGivenUp(supervisor, error),
-        onEnded: () => this.#forget(group, supervisor, file),
+        onEnded: ({ isGone }) => this.#forget(group, supervisor, isGone ? file : undefined),
       },
     });
     return supervisor;
   }
 
-  #forget(group: SupervisorGroup, supervisor: Supervisor, file: string): void {
+  /** Without a file the process goes on, and the next daemon is to find it by that. */
+  #forget(group: SupervisorGroup, supervisor: Supervisor, file: string | undefined): void {
     if (this.#supervisors.get(keyOf(group)) !== supervisor) return;
     this.#supervisors.delete(keyOf(group));
+    if (file === undefined) return;
     const removal = rm(file, { force: true })
       .catch((error: unknown) => {
         this.#options.lifetime.logger.warn("cannot remove file of ended supervisor", { error });

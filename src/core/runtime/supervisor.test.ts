@@ -5,6 +5,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { Task } from "#api/runtime/task/v3/shim_pb.ts";
 import { type BootstrapResult, legacyBootstrap } from "#core/runtime/bootstrap.ts";
+import type { HeldProcess } from "#core/runtime/descriptor-keeper.ts";
+import type { Keeper } from "#core/runtime/kept-descriptors.ts";
 import { dialShim } from "#core/runtime/shim-connection.ts";
 import { Supervisor, SupervisorLink, type SupervisorOptions } from "#core/runtime/supervisor.ts";
 import { Context } from "#pkg/context.ts";
@@ -22,6 +24,9 @@ class Bench implements AsyncDisposable {
   pids = 0;
   /** Thrown by the next launches, one each. */
   failures: Error[] = [];
+  /** What the launches were given, as ids. */
+  inherited: string[][] = [];
+  endsWhenTold = true;
   /** What is kept of the next supervisors. */
   keep: () => ReturnType<SupervisorOptions["keep"]> = async () => undefined;
   /** Answers `Pids`, which stands for any call. */
@@ -37,7 +42,10 @@ class Bench implements AsyncDisposable {
     return new Bench(await mkdtemp(join(tmpdir(), "supervisor-")));
   }
 
-  supervisor(lingerMs = 60_000): Supervisor {
+  supervisor(
+    lingerMs = 60_000,
+    options: Pick<SupervisorOptions, "backOff" | "endTimeoutMs"> = {},
+  ): Supervisor {
     return new Supervisor(
       { namespace: "ns", id: "ns", cgroup: "" },
       {
@@ -45,11 +53,12 @@ class Bench implements AsyncDisposable {
         lingerMs,
         dial: dialShim,
         keep: () => this.keep(),
-        launch: () => this.#launch(),
+        launch: (_ctx, kept) => this.#launch(kept),
+        ...options,
         events: {
           onReplaced: () => this.events.push("replaced"),
           onGivenUp: (error) => this.events.push(`given up: ${String(error)}`),
-          onEnded: () => this.events.push("ended"),
+          onEnded: ({ isGone }) => this.events.push(isGone ? "ended" : "left"),
         },
       },
     );
@@ -70,8 +79,9 @@ class Bench implements AsyncDisposable {
     await rm(this.#dir, { recursive: true, force: true });
   }
 
-  async #launch(): Promise<BootstrapResult> {
+  async #launch(kept: readonly HeldProcess[]): Promise<BootstrapResult> {
     this.launches += 1;
+    this.inherited.push(kept.map(({ containerId }) => containerId));
     const failure = this.failures.shift();
     if (failure) throw failure;
     await this.serve();
@@ -91,7 +101,7 @@ class Bench implements AsyncDisposable {
           },
           shutdown: async () => {
             this.shutdowns += 1;
-            setImmediate(() => void this.die());
+            if (this.endsWhenTold) setImmediate(() => void this.die());
             return {};
           },
         }),
@@ -190,31 +200,131 @@ test("one that is about to end has done nothing: the next one is called", async 
   await supervisor.close();
 });
 
-test("one that dies again and again is given up", async () => {
+const eager = { delaysMs: [0], steadyMs: 60_000, giveUpMs: 60_000 } as const;
+
+test("one that dies again and again is started again and again", async () => {
   await using bench = await Bench.open();
-  const supervisor = bench.supervisor();
+  const supervisor = bench.supervisor(0, { backOff: eager });
   const one = link(bench, supervisor);
-  for (let time = 1; !bench.events.some((event) => event.startsWith("given up")); time++) {
-    assert.ok(time <= 6, "it was started more often than it may");
-    const before = bench.events.length;
-    assert.ok((await servedBy(one)) > 0);
+  for (let time = 1; time <= 20; time++) {
+    assert.equal(await servedBy(one), time);
     await bench.die();
-    await eventually(() => bench.events.length > before);
+    await eventually(() => bench.events.length === time);
   }
-  assert.match(bench.events.at(-1) ?? "", /given up: Error: died 6 times in a minute/);
+  assert.deepEqual(new Set(bench.events), new Set(["replaced"]));
   await supervisor.close();
 });
 
-test("one that cannot be replaced is given up with the reason", async () => {
+test("callers wait while a start is put off, and start none of their own", async () => {
   await using bench = await Bench.open();
-  const supervisor = bench.supervisor();
-  assert.equal(await servedBy(link(bench, supervisor)), 1);
-  bench.failures = [new Error("first"), new Error("second"), new Error("third")];
+  const supervisor = bench.supervisor(0, { backOff: { ...eager, delaysMs: [300] } });
+  const one = link(bench, supervisor);
+  assert.equal(await servedBy(one), 1);
+  const before = performance.now();
   await bench.die();
-  await eventually(() => bench.events.length > 0);
-  assert.deepEqual(bench.events, ["given up: Error: third"]);
+  await assert.rejects(supervisor.serving(ctx.withTimeout(20)), (error: Error) => {
+    return codeOf(error) === "deadline-exceeded";
+  });
+  assert.equal(bench.launches, 1);
+  assert.deepEqual(await Promise.all([servedBy(one), servedBy(one)]), [2, 2]);
+  assert.ok(performance.now() - before >= 290);
   await supervisor.close();
 });
+
+test("when the last user leaves while a start is put off there is no start", async () => {
+  await using bench = await Bench.open();
+  const supervisor = bench.supervisor(0, { backOff: { ...eager, delaysMs: [50] } });
+  const one = link(bench, supervisor);
+  const { transport } = await supervisor.serving(ctx);
+  await bench.die();
+  await transport.closed;
+  await one.shutdown();
+  assert.deepEqual(bench.events, ["ended"]);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  assert.equal(bench.launches, 1);
+  assert.deepEqual(bench.events, ["ended"]);
+  await supervisor.close();
+});
+
+test("one that cannot be started for long is given up with the reason", async () => {
+  await using bench = await Bench.open();
+  const backOff = { delaysMs: [20], steadyMs: 60_000, giveUpMs: 100 } as const;
+  const supervisor = bench.supervisor(0, { backOff });
+  assert.equal(await servedBy(link(bench, supervisor)), 1);
+  bench.failures = Array.from({ length: 100 }, (_, n) => new Error(`failure ${n}`));
+  const before = performance.now();
+  await bench.die();
+  await eventually(() => bench.events.length > 0);
+  assert.ok(performance.now() - before >= 100);
+  assert.match(bench.events.join(), /^given up: Error: failure \d+$/);
+  assert.ok(bench.launches > 2);
+  await supervisor.close();
+});
+
+test("a successor that cannot be started for a while is started later", async () => {
+  await using bench = await Bench.open();
+  const supervisor = bench.supervisor(0, { backOff: eager });
+  const one = link(bench, supervisor);
+  assert.equal(await servedBy(one), 1);
+  bench.failures = [new Error("first"), new Error("second"), new Error("third")];
+  await bench.die();
+  await eventually(() => bench.events.includes("replaced"));
+  assert.equal(await servedBy(one), 5);
+  await supervisor.close();
+});
+
+test("one that does not end although it was told to is left, not forgotten", async () => {
+  await using bench = await Bench.open();
+  bench.endsWhenTold = false;
+  const supervisor = bench.supervisor(0, { endTimeoutMs: 50 });
+  const one = link(bench, supervisor);
+  assert.equal(await servedBy(one), 1);
+  await one.shutdown();
+  await eventually(() => bench.events.length > 0);
+  assert.deepEqual(bench.events, ["left"]);
+  await supervisor.close();
+});
+
+/** Holds one process of that name. */
+function keeperOf(id: string, complete: Promise<boolean>): Keeper & { isReleased: boolean } {
+  return {
+    complete,
+    isReleased: false,
+    processes: () => [{ containerId: id, execId: "", pid: 1, ends: new Map() }],
+    [Symbol.dispose]() {
+      this.isReleased = true;
+    },
+  };
+}
+
+for (const [what, isComplete, inherited] of [
+  ["in the turn in which it was complete: nothing of the one before it", true, ["new"]],
+  ["in the middle of it: also what the one before it had", false, ["new", "old"]],
+] as const) {
+  test(`a successor inherits from one that died when it handed over, ${what}`, async () => {
+    await using bench = await Bench.open();
+    const supervisor = bench.supervisor(0, { backOff: eager });
+    const one = link(bench, supervisor);
+    const old = keeperOf("old", Promise.resolve(true));
+    bench.keep = async () => old;
+    assert.equal(await servedBy(one), 1);
+    const complete = Promise.withResolvers<boolean>();
+    bench.keep = async () => keeperOf("new", complete.promise);
+    await bench.die();
+    const { transport } = await supervisor.serving(ctx);
+    await bench.die();
+    await transport.closed;
+    const replaced = supervisor.serving(ctx);
+    // What it sent last is read a little after its death is seen.
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    complete.resolve(isComplete);
+    await replaced;
+    assert.deepEqual(bench.inherited, [[], ["old"], [...inherited]]);
+    assert.equal(old.isReleased, isComplete);
+    await supervisor.close();
+    assert.equal(old.isReleased, true);
+  });
+}
 
 test("the last user's going ends it after a while, unless another comes", async () => {
   await using bench = await Bench.open();
@@ -249,6 +359,17 @@ test("close() ends one without users and leaves one with users alone", async () 
   assert.equal(bench.shutdowns, 1);
   assert.deepEqual(bench.events, ["ended"]);
   await assert.rejects(servedBy(one), /the daemon is stopping/);
+});
+
+test("resume() goes on trying where no successor can be started at once", async () => {
+  await using bench = await Bench.open();
+  const supervisor = bench.supervisor(0, { backOff: eager });
+  const one = link(bench, supervisor);
+  bench.failures = [new Error("first"), new Error("second")];
+  await assert.rejects(supervisor.resume(ctx, bench.bootstrap), /first/);
+  await eventually(() => bench.events.includes("replaced"));
+  assert.equal(await servedBy(one), 3);
+  await supervisor.close();
 });
 
 test("resume() goes on with the one that serves, and starts another where none does", async () => {

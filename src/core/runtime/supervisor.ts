@@ -1,6 +1,12 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { BootstrapResult } from "#core/runtime/bootstrap.ts";
-import type { DescriptorKeeper, HeldProcess } from "#core/runtime/descriptor-keeper.ts";
+import type { HeldProcess } from "#core/runtime/descriptor-keeper.ts";
+import { type Keeper, KeptDescriptors } from "#core/runtime/kept-descriptors.ts";
+import {
+  defaultRestartBackOff,
+  RestartBackOff,
+  type RestartBackOffOptions,
+} from "#core/runtime/restart-back-off.ts";
 import type { ShimDialer, ShimTransport } from "#core/runtime/shim-connection.ts";
 import type { ShimLink } from "#core/runtime/shim-link.ts";
 import type { SupervisorGroup } from "#core/runtime/supervisor-group.ts";
@@ -14,8 +20,11 @@ export interface SupervisorEvents {
   onReplaced(): void;
   /** Dead, and no successor could be started: its tasks are to be cleaned up. */
   onGivenUp(error: unknown): void;
-  /** Nobody uses it and it does not run: it may be forgotten. */
-  onEnded(): void;
+  /**
+   * Nobody uses it: it may be forgotten. One that is not gone has tasks of which this daemon knows
+   * nothing, and the next daemon is to find it.
+   */
+  onEnded(how: { readonly isGone: boolean }): void;
 }
 
 export interface SupervisorOptions {
@@ -34,10 +43,11 @@ export interface SupervisorOptions {
    * creation.
    */
   readonly lingerMs: number;
+  readonly backOff?: RestartBackOffOptions;
+  /** One that ends still delivers the events it has, for at most 5 s. */
+  readonly endTimeoutMs?: number;
   readonly events: SupervisorEvents;
 }
-
-type Keeper = Pick<DescriptorKeeper, "complete" | "processes"> & Disposable;
 
 interface Serving {
   readonly bootstrap: BootstrapResult;
@@ -47,6 +57,8 @@ interface Serving {
 
 type State =
   | { readonly kind: "down" }
+  /** It has died a moment ago, and is started again when `over` resolves. */
+  | { readonly kind: "pausing"; readonly over: Promise<void> }
   | { readonly kind: "starting"; readonly serving: Promise<Serving> }
   | { readonly kind: "up"; readonly serving: Serving }
   | { readonly kind: "ending"; readonly over: Promise<void> }
@@ -55,35 +67,32 @@ type State =
 const launchTimeoutMs = 30_000;
 const keepTimeoutMs = 10_000;
 const keepDelaysMs = [0, 200, 1_000] as const;
-/** A supervisor that ends still delivers the events it has, for at most 5 s. */
-const endTimeoutMs = 6_000;
-const restartDelaysMs = [0, 200, 1_000] as const;
-/**
- * One that dies as often as that within the window is not started again: something in a bundle
- * kills it.
- */
-const lossesMax = 5;
-const lossWindowMs = 60_000;
-const askAttemptsMax = 3;
+const defaultEndTimeoutMs = 6_000;
+/** Of a question that may be what kills it. */
+const askAttemptsMax = 5;
+/** From then on each pause is an error in the log, no longer a warning. */
+const startsInARowMax = 4;
 
 /**
  * One group's supervisor as the daemon sees it: started when first used, ended a while after its
- * last user, replaced when it dies while it has users.
+ * last user, replaced when it dies while it has users, however often that is (see
+ * `RestartBackOff`).
  */
 export class Supervisor {
   readonly group: SupervisorGroup;
   readonly #options: SupervisorOptions;
   readonly #users = new Set<string>();
   #state: State = { kind: "down" };
-  #losses: number[] = [];
   #linger: NodeJS.Timeout | undefined;
-  /** Of the last one that had sent all it had. */
-  #kept: Keeper | undefined;
+  readonly #backOff: RestartBackOff;
+  readonly #closing = new AbortController();
+  readonly #kept = new KeptDescriptors();
   #keeping: Promise<void> = Promise.resolve();
 
   constructor(group: SupervisorGroup, options: SupervisorOptions) {
     this.group = group;
     this.#options = options;
+    this.#backOff = new RestartBackOff(options.backOff);
   }
 
   get users(): ReadonlySet<string> {
@@ -109,6 +118,7 @@ export class Supervisor {
         case "starting":
           return settledOrAborted(state.serving, ctx);
         case "ending":
+        case "pausing":
           await settledOrAborted(state.over, ctx);
           break;
         case "down":
@@ -125,6 +135,7 @@ export class Supervisor {
 
   /**
    * After a restart of the daemon: goes on with the one that serves there, else starts a successor.
+   * Where that fails it is tried again as after a death, as long as there are users.
    */
   async resume(ctx: Context, bootstrap: BootstrapResult): Promise<void> {
     if (this.#state.kind !== "down") {
@@ -140,6 +151,9 @@ export class Supervisor {
         return this.#launch(lifetime);
       }
     });
+    start.catch(() => {
+      if (this.#state.kind === "down" && this.#users.size > 0) void this.#replace();
+    });
     await settledOrAborted(start, ctx);
   }
 
@@ -154,9 +168,9 @@ export class Supervisor {
   /** Leaves the process to its users, and ends it where it has none. Idempotent. */
   async close(): Promise<void> {
     clearTimeout(this.#linger);
+    this.#closing.abort();
     if (this.#state.kind === "up" && this.#users.size === 0) {
-      const bounded = this.#options.lifetime.detached({ timeoutMs: endTimeoutMs });
-      await this.#endUnused(bounded, this.#state);
+      await this.#endUnused(this.#state);
     }
     const state = this.#state;
     if (state.kind === "ending") await state.over;
@@ -168,7 +182,7 @@ export class Supervisor {
       await serving?.transport.close();
     }
     await this.#keeping;
-    this.#stopKeeping();
+    this.#kept[Symbol.dispose]();
   }
 
   async #shutDown(ctx: Context, up: State & { kind: "up" }): Promise<void> {
@@ -187,8 +201,11 @@ export class Supervisor {
     await told;
   }
 
-  #launch(lifetime: Context): Promise<BootstrapResult> {
-    return this.#options.launch(lifetime, this.#kept?.processes() ?? []);
+  async #launch(lifetime: Context): Promise<BootstrapResult> {
+    // What the last one sent is read first: it may have died in the turn in which it was complete,
+    // and what the one before it had is stale by then.
+    await settledOrAborted(this.#keeping, lifetime);
+    return this.#options.launch(lifetime, this.#kept.processes());
   }
 
   /**
@@ -211,7 +228,7 @@ export class Supervisor {
     }
     // The failure may be the first sign of its end.
     await closedWithin(serving.transport, lifetime, keepDelaysMs[1]);
-    if (serving.transport.isOpen) this.#stopKeeping();
+    if (serving.transport.isOpen) this.#kept[Symbol.dispose]();
   }
 
   /** False when it hands nothing over, or has no use. */
@@ -222,24 +239,24 @@ export class Supervisor {
     const keeper = await keep(bounded, serving.bootstrap);
     if (!keeper) return false;
     undo.use(keeper);
-    if (!(await settledOrAborted(keeper.complete, bounded))) {
-      throw unavailable("the hand-over ended before it was complete");
+    const isComplete = await settledOrAborted(keeper.complete, bounded);
+    if (!isComplete) {
+      // The one connection's end may be noticed before the other's.
+      await closedWithin(serving.transport, lifetime, keepDelaysMs[1]);
+      if (serving.transport.isOpen) {
+        throw unavailable("the hand-over ended before it was complete");
+      }
     }
     if (this.#state.kind !== "up" && this.#users.size === 0) return false;
     undo.move();
-    this.#stopKeeping();
-    this.#kept = keeper;
+    if (isComplete) this.#kept.replaceBy(keeper);
+    else this.#kept.add(keeper);
     return true;
   }
 
-  #stopKeeping(): void {
-    this.#kept?.[Symbol.dispose]();
-    this.#kept = undefined;
-  }
-
-  #onEnded(): void {
-    this.#stopKeeping();
-    this.#options.events.onEnded();
+  #onEnded({ isGone = true }: { readonly isGone?: boolean } = {}): void {
+    this.#kept[Symbol.dispose]();
+    this.#options.events.onEnded({ isGone });
   }
 
   #start(find: (lifetime: Context) => Promise<BootstrapResult | Serving>): Promise<Serving> {
@@ -266,6 +283,7 @@ export class Supervisor {
   #onUp(serving: Serving): void {
     const up: State = { kind: "up", serving };
     this.#state = up;
+    this.#backOff.serves(performance.now());
     void serving.transport.closed.then(() => this.#onClosed(serving));
     this.#keeping = this.#keep(serving);
     // Whoever asked for it has gone meanwhile.
@@ -273,21 +291,22 @@ export class Supervisor {
   }
 
   #onUnused(): void {
+    if (this.#state.kind === "pausing") this.#state = { kind: "down" };
     if (this.#state.kind === "down") this.#onEnded();
     if (this.#state.kind !== "up") return;
     clearTimeout(this.#linger);
     this.#linger = setTimeout(() => {
       if (this.#state.kind !== "up" || this.#users.size > 0) return;
-      const bounded = this.#options.lifetime.detached({ timeoutMs: endTimeoutMs });
-      void this.#endUnused(bounded, this.#state);
+      void this.#endUnused(this.#state);
     }, this.#options.lingerMs).unref();
   }
 
-  async #endUnused(ctx: Context, up: State & { kind: "up" }): Promise<void> {
+  async #endUnused(up: State & { kind: "up" }): Promise<void> {
+    const bounded = this.#withEndTimeout();
     try {
-      await this.#shutDown(ctx, up);
+      await this.#shutDown(bounded, up);
     } catch (error) {
-      ctx.logger.warn("cannot end unused supervisor", { ...this.group, error });
+      bounded.logger.warn("cannot end unused supervisor", { ...this.group, error });
     }
   }
 
@@ -297,16 +316,23 @@ export class Supervisor {
   }
 
   async #end(transport: ShimTransport): Promise<void> {
-    const bounded = this.#options.lifetime.detached({ timeoutMs: endTimeoutMs });
+    const bounded = this.#withEndTimeout();
+    let isGone = true;
     try {
       await settledOrAborted(transport.closed, bounded);
     } catch {
       // -- it has tasks that this daemon does not know: it stays, and the next start finds it again
+      isGone = false;
       await transport.close();
     }
     if (this.#state.kind !== "ending") return;
     this.#state = { kind: "down" };
-    if (this.#users.size === 0) this.#onEnded();
+    if (this.#users.size === 0) this.#onEnded({ isGone });
+  }
+
+  #withEndTimeout(): Context {
+    const { lifetime, endTimeoutMs = defaultEndTimeoutMs } = this.#options;
+    return lifetime.detached({ timeoutMs: endTimeoutMs });
   }
 
   #onClosed(serving: Serving): void {
@@ -316,15 +342,18 @@ export class Supervisor {
     else void this.#replace();
   }
 
+  /** Until one serves, nobody needs it any more, or there is no hope left. */
   async #replace(): Promise<void> {
-    const { lifetime, events } = this.#options;
-    const now = performance.now();
-    this.#losses = [...this.#losses.filter((at) => now - at < lossWindowMs), now];
-    let problem: unknown = new Error(`died ${this.#losses.length} times in a minute`);
-    const delays = this.#losses.length > lossesMax ? [] : restartDelaysMs;
-    for (const delayMs of delays) {
+    const lifetime = this.#options.lifetime.withSignal(this.#closing.signal);
+    const { events } = this.#options;
+    let problem: unknown;
+    for (;;) {
+      const delayMs = this.#backOff.nextDelayMs(performance.now());
+      if (delayMs === undefined) break;
+      await this.#pause(lifetime, delayMs);
+      // Whoever was the last has gone meanwhile, and with it what this was for.
+      if (lifetime.signal.aborted || this.#users.size === 0) return;
       try {
-        await delay(delayMs, undefined, { signal: lifetime.signal });
         await this.serving(lifetime);
         events.onReplaced();
         return;
@@ -334,8 +363,22 @@ export class Supervisor {
         lifetime.logger.warn("cannot replace supervisor", { ...this.group, error });
       }
     }
-    this.#stopKeeping();
+    this.#kept[Symbol.dispose]();
     events.onGivenUp(problem);
+  }
+
+  /** Whoever calls waits as well: a client that asks on and on must not start it each time. */
+  async #pause(lifetime: Context, delayMs: number): Promise<void> {
+    const { startsInARow } = this.#backOff;
+    const fields = { ...this.group, startsInARow, delayMs };
+    const words = "supervisor does not serve, starting another";
+    if (startsInARow > startsInARowMax) lifetime.logger.error(words, fields);
+    else lifetime.logger.warn(words, fields);
+    const over = delay(delayMs, undefined, { signal: lifetime.signal }).catch(() => {}); // -- it ends
+    const pausing: State = { kind: "pausing", over };
+    if (this.#state.kind === "down") this.#state = pausing;
+    await over;
+    if (this.#state === pausing) this.#state = { kind: "down" };
   }
 }
 
@@ -371,17 +414,21 @@ export class SupervisorLink implements ShimLink {
       // `unavailable` over a connection that stands: it was about to end and has done nothing.
       if (!hasCode(error, "unavailable") || !transport.isOpen) throw error;
     }
-    await settledOrAborted(transport.closed, ctx.withTimeout(endTimeoutMs));
+    await settledOrAborted(transport.closed, ctx.withTimeout(defaultEndTimeoutMs));
     return made((await this.#supervisor.serving(ctx)).tasks);
   }
 
   async ask<T>(ctx: Context, made: (tasks: TaskProxy) => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       const { tasks, transport } = await this.#supervisor.serving(ctx);
+      const sinceMs = performance.now();
       try {
         return await made(tasks);
       } catch (error) {
-        if (transport.isOpen || attempt === askAttemptsMax) throw error;
+        if (transport.isOpen) throw error;
+        // A question that has waited for long is not what it died of: a wait may last for months.
+        if (performance.now() - sinceMs >= defaultRestartBackOff.steadyMs) attempt = 0;
+        if (attempt === askAttemptsMax) throw error;
       }
     }
   }

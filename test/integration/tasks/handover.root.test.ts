@@ -259,6 +259,26 @@ suite("a supervisor killed while its containers run", { concurrency: false }, ()
   );
 
   roomTest(
+    "again and again: its container is never given up",
+    async (room) => {
+      const daemon = await startTaskDaemon(room);
+      const { ctx, tasks } = daemon;
+      const { pid, say, out } = await start(daemon, room, "c1", {
+        args: shell("/bin/busybox cat"),
+      });
+      for (let death = 1; death <= 6; death++) {
+        await killSupervisor(daemon);
+        say(`${death}\n`);
+        await untilText(out, new RegExp(`${death}\n$`));
+      }
+      const { process } = await tasks.get(ctx, { containerId: "c1" });
+      assert.deepEqual([process?.pid, process?.status], [pid, 2]);
+      assert.equal(await remove(daemon, "c1"), 137);
+    },
+    { needs: ["runc"] },
+  );
+
+  roomTest(
     "a logging program goes on by itself, and its container too",
     async (room) => {
       const daemon = await startTaskDaemon(room);

@@ -81,6 +81,9 @@ async function adopt(
   if (init === undefined) throw new Error(`task.json of ${record.id} names no process`);
   await rollBackExecs(services, bundle, record);
   container.takeOver(init.pid, record.phase);
+  // Before anything that is seen here for the first time: it happened earlier.
+  container.events.takeOver(record.owed ?? []);
+  for (const { id, stdio } of record.added ?? []) container.execs.takeOverAdded(id, stdio);
   for (const exec of record.execs) {
     if (exec.exit) {
       const exit = { pid: exec.pid, status: exec.exit.status, at: BigInt(exec.exit.at) };

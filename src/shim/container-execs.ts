@@ -8,9 +8,11 @@ import {
   notFound,
 } from "#pkg/errors.ts";
 import { KeyedMutex } from "#pkg/keyed-mutex.ts";
-import { execFiles } from "./exec-files.ts";
+import { assertIdentifier } from "#pkg/identifier.ts";
 import { formatLossless, parseLossless } from "#pkg/lossless-json.ts";
+import { type ExecFiles, execFiles } from "./exec-files.ts";
 import { openIo } from "./open-io.ts";
+import type { OwedEvents } from "./owed-events.ts";
 import { drain, type ProcessIo } from "./process-io.ts";
 import { type Exit, pidOf } from "./process-state.ts";
 import { keepPidfd, readPidFile, watchProcess } from "./process-watch.ts";
@@ -25,14 +27,9 @@ export interface ExecsConfig {
   readonly runtime: RuntimeCli;
   readonly ioUid: number;
   readonly ioGid: number;
-  /** Called when the set of running execs has changed; resolves when that is recorded. */
+  readonly events: OwedEvents;
+  /** Called when execs have changed, or events are owed; resolves when that is recorded. */
   readonly onChange: () => Promise<void>;
-}
-
-interface Exec {
-  readonly process: TaskProcess;
-  /** The process of the specification, as JSON. */
-  readonly spec: string;
 }
 
 /** The additional processes of one container. */
@@ -40,7 +37,7 @@ export class ContainerExecs {
   readonly #services: ShimServices;
   readonly #config: ExecsConfig;
   readonly #locks = new KeyedMutex();
-  readonly #execs = new Map<string, Exec>();
+  readonly #execs = new Map<string, TaskProcess>();
   #running = 0;
   #idle = Promise.withResolvers<void>();
   #isClosed = false;
@@ -51,29 +48,56 @@ export class ContainerExecs {
   }
 
   all(): TaskProcess[] {
-    return [...this.#execs.values()].map(({ process }) => process);
+    return [...this.#execs.values()];
   }
 
   /** Throws `not-found`. */
   get(execId: string): TaskProcess {
-    return this.#get(execId).process;
+    const process = this.#execs.get(execId);
+    if (process === undefined) throw notFound(`process does not exist ${execId}`);
+    return process;
   }
 
-  /** Throws `already-exists`, and `invalid-argument` when the process's JSON is none. */
-  add(execId: string, options: { spec: string; stdio: Stdio }): void {
+  /**
+   * Resolves when a successor would know the exec too. Throws `already-exists`, and
+   * `invalid-argument` when the id or the process's JSON is none.
+   */
+  async add(execId: string, options: { spec: string; stdio: Stdio }): Promise<void> {
+    assertIdentifier(execId);
     if (this.#execs.has(execId)) throw alreadyExists(`id ${execId}`);
     const { terminal } = options.stdio;
     const spec = formatLossless({ ...parseLossless(options.spec, "exec spec"), terminal });
-    this.#execs.set(execId, { process: this.#newProcess(execId, options.stdio), spec });
-    const { id: containerId } = this.#config;
-    this.#services.publish({ topic: "/tasks/exec-added", containerId, execId });
+    const process = this.#newProcess(execId, options.stdio);
+    this.#execs.set(execId, process);
+    using _lock = await this.#locks.acquire(execId);
+    const { id: containerId, bundle, events, onChange } = this.#config;
+    const file = execFiles(bundle, execId).process;
+    try {
+      // Before the record: one that is recorded can be started. A file without a record goes with
+      // the supervisor.
+      await writeFile(file, spec, { mode: 0o600 });
+    } catch (error) {
+      this.#execs.delete(execId);
+      await rm(file, { force: true });
+      throw new CodedError("unknown", `exec ${execId}: ${messageOf(error)}`, { cause: error });
+    }
+    this.#services.failpoints.hit("shim.exec-written");
+    const added = events.owe({ topic: "/tasks/exec-added", containerId, execId });
+    await onChange();
+    this.#services.failpoints.hit("shim.exec-added");
+    events.tell(added);
+  }
+
+  /** Takes in an exec that was never started. */
+  takeOverAdded(execId: string, stdio: Stdio): void {
+    this.#execs.set(execId, this.#newProcess(execId, stdio));
   }
 
   /** Takes in an exec that an earlier supervisor has started. */
   takeOver(execId: string, pid: number, stdio: Stdio): TaskProcess {
     const process = this.#newProcess(execId, stdio);
     process.apply({ type: "started", pid });
-    this.#execs.set(execId, { process, spec: "" });
+    this.#execs.set(execId, process);
     this.#running += 1;
     return process;
   }
@@ -82,16 +106,15 @@ export class ContainerExecs {
   takeOverEnded(execId: string, exit: Exit, stdio: Stdio): TaskProcess {
     const process = this.#newProcess(execId, stdio);
     process.apply({ type: "exited", exit });
-    this.#execs.set(execId, { process, spec: "" });
+    this.#execs.set(execId, process);
     return process;
   }
 
   async start(execId: string): Promise<number> {
-    const exec = this.#get(execId);
-    const { process } = exec;
     using _lock = await this.#locks.acquire(execId);
+    const process = this.get(execId);
     process.assertAllowed("start");
-    const { id: containerId, onChange } = this.#config;
+    const { id: containerId, events, onChange } = this.#config;
     if (this.#isClosed) {
       throw failedPrecondition(`container ${containerId} init process is not running`);
     }
@@ -99,19 +122,20 @@ export class ContainerExecs {
     using _hold = process.hold();
     let pid: number;
     try {
-      pid = await this.#run(exec);
+      pid = await this.#run(process);
     } catch (error) {
       process.failed();
       this.#ended();
       throw error;
     }
     process.apply({ type: "started", pid });
+    const started = events.owe({ topic: "/tasks/exec-started", containerId, execId, pid });
     await onChange();
     this.#services.failpoints.hit("shim.exec-kept");
-    await this.#removeFiles(execId);
+    await this.#removeFiles(execId, ["starting", "log", "process"]);
     // After the record: without one nobody would take over what is handed over.
     process.changed();
-    this.#services.publish({ topic: "/tasks/exec-started", containerId, execId, pid });
+    events.tell(started);
     return pid;
   }
 
@@ -138,10 +162,14 @@ export class ContainerExecs {
     process.assertAllowed("delete");
     await drain(process, this.#services.logger);
     await process.io?.close();
-    await rm(execFiles(this.#config.bundle, execId).pid, { force: true });
+    await this.#removeFiles(execId, ["pid"]);
     process.apply({ type: "deleted" });
     this.#execs.delete(execId);
-    this.#services.tasks.go(this.#config.onChange);
+    // Before the answer: else a successor would have it still, and its name would not be free.
+    await this.#config.onChange();
+    // After the record: what is recorded as added can be started.
+    await this.#removeFiles(execId, ["process"]);
+    this.#services.failpoints.hit("shim.exec-deleted");
     return process.exit;
   }
 
@@ -157,13 +185,7 @@ export class ContainerExecs {
   }
 
   async closeStreams(): Promise<void> {
-    for (const { process } of this.#execs.values()) await process.io?.close();
-  }
-
-  #get(execId: string): Exec {
-    const exec = this.#execs.get(execId);
-    if (exec === undefined) throw notFound(`process does not exist ${execId}`);
-    return exec;
+    for (const process of this.#execs.values()) await process.io?.close();
   }
 
   #newProcess(execId: string, stdio: Stdio): TaskProcess {
@@ -175,14 +197,14 @@ export class ContainerExecs {
     return process;
   }
 
-  async #run({ process, spec }: Exec): Promise<number> {
+  async #run(process: TaskProcess): Promise<number> {
     const { bundle, runtime, id } = this.#config;
     const { reaper } = this.#services;
     const files = execFiles(bundle, process.id);
     const io = await this.#openIo(process);
     const mark = reaper.mark();
     try {
-      await writeFile(files.process, spec, { mode: 0o600 });
+      await writeFile(files.starting, "", { mode: 0o600 });
       this.#services.failpoints.hit("shim.exec-called");
       const { consoleSocket, childStdio: stdio } = io;
       await runtime.exec(id, {
@@ -200,15 +222,14 @@ export class ContainerExecs {
       watchProcess(this.#services, pid, mark, (exit) => process.reportExit(exit));
       return pid;
     } catch (error) {
-      await Promise.all([io.close(), this.#removeFiles(process.id)]);
+      await Promise.all([io.close(), this.#removeFiles(process.id, ["starting", "log"])]);
       throw error;
     }
   }
 
-  /** All but the pid file, which stays as long as the exec. */
-  async #removeFiles(execId: string): Promise<void> {
-    const { process, log } = execFiles(this.#config.bundle, execId);
-    await Promise.all([rm(process, { force: true }), rm(log, { force: true })]);
+  async #removeFiles(execId: string, which: readonly (keyof ExecFiles)[]): Promise<void> {
+    const files = execFiles(this.#config.bundle, execId);
+    await Promise.all(which.map((name) => rm(files[name], { force: true })));
   }
 
   async #openIo(process: TaskProcess): Promise<ProcessIo> {
@@ -226,12 +247,14 @@ export class ContainerExecs {
   #exited(process: TaskProcess, exit: Exit): void {
     process.apply({ type: "exited", exit });
     process.io?.processExited();
-    const { id: containerId, onChange } = this.#config;
-    this.#services.publish({ topic: "/tasks/exit", containerId, id: process.id, exit });
-    this.#ended();
+    const { id: containerId, events, onChange } = this.#config;
+    const told = events.owe({ topic: "/tasks/exit", containerId, id: process.id, exit });
     this.#services.tasks.go(async () => {
       await onChange();
       this.#services.failpoints.hit("shim.exec-ended");
+      events.tell(told);
+      // Only now: the end of the container is told after those of its execs.
+      this.#ended();
       process.releasePidfd();
     });
   }

@@ -9,6 +9,7 @@ import { type Cgroup, cgroupOf } from "./cgroup.ts";
 import { ContainerExecs } from "./container-execs.ts";
 import { writeExitRecord } from "./exit-record.ts";
 import { OomWatch } from "./oom-watch.ts";
+import { OwedEvents } from "./owed-events.ts";
 import { readPipes, readProcStat } from "./proc.ts";
 import { drain, type ProcessIo, settlesWithin } from "./process-io.ts";
 import { type Exit, type ProcessState, pidOf } from "./process-state.ts";
@@ -27,6 +28,8 @@ import {
 
 const SIGKILL = 9;
 const lastExitTimeoutMs = 10_000;
+/** For what may wait, since a successor would only tell the daemon what it has heard already. */
+const saveSoonMs = 100;
 
 export interface ContainerConfig {
   readonly id: string;
@@ -51,6 +54,7 @@ export class Container {
   readonly bundle: string;
   readonly init: TaskProcess;
   readonly execs: ContainerExecs;
+  readonly events: OwedEvents;
   readonly #config: ContainerConfig;
   readonly #services: ShimServices;
   readonly #locks = new KeyedMutex();
@@ -60,6 +64,9 @@ export class Container {
   #oom: OomWatch | undefined;
   #phase: TaskRecord["phase"] = "created";
   #saving: Promise<void> = Promise.resolve();
+  /** The last of `#saving`, while it has not begun. */
+  #nextSave: Promise<void> | undefined;
+  #saveTimer: NodeJS.Timeout | undefined;
   #isDeleted = false;
 
   constructor(services: ShimServices, config: ContainerConfig) {
@@ -74,7 +81,10 @@ export class Container {
       },
       endsChanged: (process) => services.handover?.changed(process),
     });
-    this.execs = new ContainerExecs(services, { ...config, onChange: () => this.#save() });
+    const publish = services.publish;
+    this.events = new OwedEvents({ publish, onSettled: () => this.#saveSoon() });
+    const { events } = this;
+    this.execs = new ContainerExecs(services, { ...config, events, onChange: () => this.#save() });
   }
 
   /** Where the first process was when it was made. Throws `not-found`. */
@@ -106,15 +116,16 @@ export class Container {
     this.#services.failpoints.hit("shim.start-made");
     const pid = pidOf(this.init.state);
     this.init.apply({ type: "started", pid });
+    const started = this.events.owe({ topic: "/tasks/start", containerId: this.id, pid });
     await this.#enter("running");
     this.#services.failpoints.hit("shim.start-kept");
-    this.#services.publish({ topic: "/tasks/start", containerId: this.id, pid });
+    this.events.tell(started);
     return pid;
   }
 
-  addExec(execId: string, options: { spec: string; stdio: Stdio }): void {
+  async addExec(execId: string, options: { spec: string; stdio: Stdio }): Promise<void> {
     this.init.assertAllowed("exec");
-    this.execs.add(execId, options);
+    await this.execs.add(execId, options);
   }
 
   async kill(signal: number, scope: "init" | "all"): Promise<void> {
@@ -141,8 +152,9 @@ export class Container {
       throw error;
     }
     this.init.apply({ type: "paused" });
+    const paused = this.events.owe({ topic: "/tasks/paused", containerId: this.id });
     await this.#enter("paused");
-    this.#services.publish({ topic: "/tasks/paused", containerId: this.id });
+    this.events.tell(paused);
   }
 
   async resume(): Promise<void> {
@@ -150,8 +162,9 @@ export class Container {
     this.init.assertAllowed("resume");
     await this.runtime.resume(this.id);
     this.init.apply({ type: "resumed" });
+    const resumed = this.events.owe({ topic: "/tasks/resumed", containerId: this.id });
     await this.#enter("running");
-    this.#services.publish({ topic: "/tasks/resumed", containerId: this.id });
+    this.events.tell(resumed);
   }
 
   /** `resources` is the JSON of the specification's LinuxResources. */
@@ -189,7 +202,7 @@ export class Container {
     using _lock = await this.#locks.acquire("");
     this.init.assertAllowed("delete");
     if (this.init.state.status === "created") await this.#endUnstarted();
-    const { logger, sys, publish, failpoints } = this.#services;
+    const { logger, sys, failpoints } = this.#services;
     await Promise.all([drain(this.init, logger), this.runtime.delete(this.id, "stopped")]);
     failpoints.hit("shim.delete-made");
     await this.init.io?.close();
@@ -204,13 +217,15 @@ export class Container {
     }
     failpoints.hit("shim.delete-unmounted");
     this.#isDeleted = true;
+    clearTimeout(this.#saveTimer);
     await this.#saving;
     await removeTaskRecord(this.bundle);
     failpoints.hit("shim.delete-kept");
     this.init.apply({ type: "deleted" });
     const { exit } = this.init;
     const told = exit ?? { pid: 0, status: 0, at: 0n };
-    publish({ topic: "/tasks/delete", containerId: this.id, exit: told });
+    // Its record is gone: whoever finds none tells what there is to tell.
+    this.events.tellUnrecorded({ topic: "/tasks/delete", containerId: this.id, exit: told });
     return exit;
   }
 
@@ -241,8 +256,9 @@ export class Container {
   /** The supervisor before had it started, and neither recorded nor told so. */
   async foundStarted(pid: number): Promise<void> {
     this.init.apply({ type: "started", pid });
+    const started = this.events.owe({ topic: "/tasks/start", containerId: this.id, pid });
     await this.#enter("running");
-    this.#services.publish({ topic: "/tasks/start", containerId: this.id, pid });
+    this.events.tell(started);
   }
 
   record(): TaskRecord {
@@ -259,8 +275,11 @@ export class Container {
       hasRootfs: this.#config.hasRootfs,
       hasOwnPidNamespace: this.#config.hasOwnPidNamespace,
       init: pid === 0 ? undefined : processRecord(pid),
+      added: this.execs.all().flatMap(({ id, stdio, state }) => {
+        return state.status === "created" ? [{ id, stdio }] : [];
+      }),
+      owed: this.events.records(),
       execs: this.execs.all().flatMap(({ id, stdio, state, exit }) => {
-        // One that was never started is its client's to add again.
         if (state.status === "created") return [];
         const ended = exit && { status: exit.status, at: String(exit.at) };
         return [{ id, stdio, ...processRecord(pidOf(state)), ...(ended && { exit: ended }) }];
@@ -271,8 +290,10 @@ export class Container {
   #accountTo(cgroup: Cgroup | undefined): void {
     this.#cgroup = cgroup;
     if (cgroup === undefined) return;
-    const { logger, publish } = this.#services;
-    const onOom = (): void => publish({ topic: "/tasks/oom", containerId: this.id });
+    const { logger } = this.#services;
+    const onOom = (): void => {
+      this.events.tell(this.events.owe({ topic: "/tasks/oom", containerId: this.id }));
+    };
     this.#oom = new OomWatch(cgroup, { logger, onOom });
   }
 
@@ -286,7 +307,7 @@ export class Container {
   }
 
   async #exited(exit: Exit): Promise<void> {
-    const { logger, publish } = this.#services;
+    const { logger } = this.#services;
     // Told before the exit that it explains.
     this.#oom?.check();
     this.#oom?.[Symbol.dispose]();
@@ -301,7 +322,13 @@ export class Container {
     if (this.init.state.status === "paused") await this.#thaw();
     this.init.apply({ type: "exited", exit });
     this.init.io?.processExited();
-    publish({ topic: "/tasks/exit", containerId: this.id, id: this.id, exit });
+    // A successor that finds the exit recorded tells it, whether it was told or not.
+    this.events.tellUnrecorded({
+      topic: "/tasks/exit",
+      containerId: this.id,
+      id: this.id,
+      exit,
+    });
   }
 
   // As runc says it; crun ends by a signal when it is asked for a container that has ended.
@@ -343,9 +370,17 @@ export class Container {
     await this.#save();
   }
 
-  /** Records what a successor needs. One write at a time, the last one wins. */
+  #saveSoon(): void {
+    if (this.#isDeleted || this.#services.handover === undefined) return;
+    this.#saveTimer ??= setTimeout(() => void this.#save(), saveSoonMs).unref();
+  }
+
+  /** Records what a successor needs: one write at a time, and one for all who wait for the next. */
   #save(): Promise<void> {
-    this.#saving = this.#saving.then(async () => {
+    this.#nextSave ??= this.#saving.then(async () => {
+      this.#nextSave = undefined;
+      clearTimeout(this.#saveTimer);
+      this.#saveTimer = undefined;
       if (this.#isDeleted) return;
       try {
         await writeTaskRecord(this.bundle, this.record());
@@ -354,6 +389,7 @@ export class Container {
         this.#services.logger.error("failed to record task", { error, id: this.id });
       }
     });
+    this.#saving = this.#nextSave;
     return this.#saving;
   }
 }

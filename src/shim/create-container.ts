@@ -67,9 +67,7 @@ export async function createContainer(
   services.failpoints.hit("shim.create-made");
   const pid = await readPidFile(pidFileOf(bundle), "failed to retrieve OCI runtime container pid");
   using _hold = container.init.hold();
-  await container.created(pid, mark, io);
-  services.failpoints.hit("shim.create-kept");
-  services.publish({
+  const created = container.events.owe({
     topic: "/tasks/create",
     containerId: id,
     bundle,
@@ -77,6 +75,9 @@ export async function createContainer(
     stdio: request.stdio,
     pid,
   });
+  await container.created(pid, mark, io);
+  services.failpoints.hit("shim.create-kept");
+  container.events.tell(created);
   undo.move();
   return container;
 }

@@ -1,12 +1,11 @@
 import { create } from "@bufbuild/protobuf";
-import { TimestampSchema } from "@bufbuild/protobuf/wkt";
+import { AnySchema, TimestampSchema } from "@bufbuild/protobuf/wkt";
 import { Events } from "#api/services/ttrpc/events/v1/events_pb.ts";
 import type { Context } from "#pkg/context.ts";
 import { hasCode } from "#pkg/errors.ts";
 import { createClient } from "#pkg/rpc/client.ts";
 import { TtrpcTransport } from "#pkg/rpc/ttrpc/transport.ts";
 import { nanosToTimestamp } from "#pkg/time.ts";
-import { toEventAny } from "./convert.ts";
 import type { Envelope, Forward } from "./publisher.ts";
 
 const forwardTimeoutMs = 5_000;
@@ -43,8 +42,8 @@ export class EventsProxy implements AsyncDisposable {
       envelope: {
         timestamp: create(TimestampSchema, nanosToTimestamp(envelope.at)),
         namespace: envelope.namespace,
-        topic: envelope.event.topic,
-        event: toEventAny(envelope.event),
+        topic: envelope.topic,
+        event: create(AnySchema, envelope.event),
       },
     });
   }

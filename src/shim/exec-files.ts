@@ -1,29 +1,34 @@
 import { join } from "node:path";
 
-/** What the start of an exec has in the bundle. */
+/** What an exec has in the bundle. */
 export interface ExecFiles {
-  /**
-   * The process, for the runtime. From before the runtime is called until the exec is recorded, so
-   * that one which was cut short is known.
-   */
+  /** The process, for the runtime. From before the exec is recorded until it is as started. */
   readonly process: string;
+  /**
+   * From before the runtime is called until the exec is recorded as started: a start that was cut
+   * short is known by it.
+   */
+  readonly starting: string;
   readonly log: string;
   /** Hidden too: an exec may be called `init`, and the container's own is `init.pid`. */
   readonly pid: string;
 }
 
-const markerSuffix = ".process.json";
+const processSuffix = ".process.json";
+const startingSuffix = ".starting";
 
 export function execFiles(bundle: string, execId: string): ExecFiles {
   return {
-    process: join(bundle, `.${execId}${markerSuffix}`),
+    process: join(bundle, `.${execId}${processSuffix}`),
+    starting: join(bundle, `.${execId}${startingSuffix}`),
     log: join(bundle, `.${execId}.log.json`),
     pid: join(bundle, `.${execId}.pid`),
   };
 }
 
-/** The exec whose `process` file has that name; undefined for any other. */
-export function execIdOfMarker(name: string): string | undefined {
-  if (!name.startsWith(".") || !name.endsWith(markerSuffix)) return undefined;
-  return name.slice(1, -markerSuffix.length);
+/** The exec whose `process` or `starting` file has that name; undefined for any other. */
+export function execIdOfFile(name: string): string | undefined {
+  if (!name.startsWith(".")) return undefined;
+  const suffix = [processSuffix, startingSuffix].find((known) => name.endsWith(known));
+  return suffix && name.slice(1, -suffix.length);
 }

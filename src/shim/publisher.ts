@@ -1,12 +1,9 @@
 import { hasCode } from "#pkg/errors.ts";
 import type { Logger } from "#pkg/log.ts";
-import { nowNanos, type UnixNanos } from "#pkg/time.ts";
-import type { TaskEvent } from "./task-events.ts";
+import type { OwedEvent } from "./owed-events.ts";
 
-export interface Envelope {
-  readonly at: UnixNanos;
+export interface Envelope extends OwedEvent {
   readonly namespace: string;
-  readonly event: TaskEvent;
 }
 
 /** Brings one event to the daemon; rejects when it is not there. Must be bounded in time. */
@@ -21,6 +18,11 @@ export interface PublisherOptions {
 }
 
 const queueMax = 2048;
+interface Queued {
+  readonly envelope: Envelope;
+  readonly onSettled: () => void;
+}
+
 /** Of an event that the daemon answers to, and does not take. */
 const triesMax = 6;
 const pauseSecondsMax = 5;
@@ -35,7 +37,7 @@ const pauseSecondsMax = 5;
  */
 export class Publisher {
   readonly #options: PublisherOptions;
-  readonly #queue: Envelope[] = [];
+  readonly #queue: Queued[] = [];
   readonly #stopping = new AbortController();
   #worker: Promise<void> | undefined;
 
@@ -43,13 +45,19 @@ export class Publisher {
     this.#options = options;
   }
 
-  publish(event: TaskEvent): void {
+  /**
+   * `onSettled` is called when the daemon has it, or never will. It is not called for what is left
+   * when the supervisor ends: that is its successor's to tell.
+   */
+  publish(event: OwedEvent, onSettled: () => void = () => {}): void {
     const { namespace, logger } = this.#options;
     if (this.#queue.length >= queueMax) {
       const dropped = this.#queue.shift();
-      logger.error("event queue is full, dropping the oldest", { topic: dropped?.event.topic });
+      const topic = dropped?.envelope.topic;
+      logger.error("event queue is full, dropping the oldest", { topic });
+      dropped?.onSettled();
     }
-    this.#queue.push({ at: nowNanos(), namespace, event });
+    this.#queue.push({ envelope: { ...event, namespace }, onSettled });
     this.#worker ??= this.#work().finally(() => {
       this.#worker = undefined;
     });
@@ -73,23 +81,28 @@ export class Publisher {
     }
   }
 
-  async #deliver(envelope: Envelope): Promise<void> {
+  async #deliver({ envelope, onSettled }: Queued): Promise<void> {
     const { forward, logger, sleep } = this.#options;
-    const { topic } = envelope.event;
+    const { topic } = envelope;
     const { signal } = this.#stopping;
     let refusals = 0;
     for (let tries = 1; !signal.aborted; tries += 1) {
       try {
         await forward(envelope);
+        onSettled();
         return;
       } catch (error) {
         // One that is away for long is said once.
         if (tries <= triesMax) logger.warn("forward event", { error, topic, tries });
         if (!hasCode(error, "unavailable")) refusals += 1;
-        if (refusals === triesMax) break;
+        if (refusals === triesMax) {
+          logger.error("evicting event from queue because of retry count", { topic });
+          onSettled();
+          return;
+        }
         if (!signal.aborted) await sleep(Math.min(tries, pauseSecondsMax) * 1000, signal);
       }
     }
-    logger.error("evicting event from queue because of retry count", { topic });
+    logger.warn("event is left to a successor", { topic });
   }
 }

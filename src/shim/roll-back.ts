@@ -1,10 +1,10 @@
 import { readdir, readFile, readlink, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isErrno } from "#pkg/errors.ts";
 import type { Syscalls } from "#pkg/sys/syscall.ts";
 import { pidFileOf } from "./create-container.ts";
-import { execFiles, execIdOfMarker } from "./exec-files.ts";
+import { execFiles, execIdOfFile } from "./exec-files.ts";
 import { pidsWithArgument } from "./proc.ts";
 import { rootfsOf, unmountBelow } from "./rootfs.ts";
 import type { RuntimeCli } from "./runtime-cli.ts";
@@ -31,26 +31,34 @@ export async function rollBackCreation(
 
 /**
  * Undoes the starts of execs that a dead supervisor had begun and not recorded: nobody was told of
- * them, and nobody could end them.
+ * them, and nobody could end them. Those execs are then as before their start, and may be started
+ * again.
+ *
+ * An addition that was not recorded is undone too: its caller has heard of no success.
  */
 export async function rollBackExecs(
   { sys, logger }: ShimServices,
   bundle: string,
   record: TaskRecord,
 ): Promise<void> {
-  const known = new Set(record.execs.map(({ id }) => id));
-  for (const name of await readdir(bundle)) {
-    const execId = execIdOfMarker(name);
-    if (execId === undefined) continue;
+  const started = new Set(record.execs.map(({ id }) => id));
+  const added = new Set(record.added?.map(({ id }) => id));
+  const names = await readdir(bundle);
+  const execIds = new Set(names.map(execIdOfFile).filter((id) => id !== undefined));
+  for (const execId of execIds) {
     const files = execFiles(bundle, execId);
-    if (!known.has(execId)) {
+    const wasStarting = names.includes(basename(files.starting)) || !added.has(execId);
+    if (!started.has(execId) && wasStarting) {
       logger.warn("rolling back an exec that was cut short", { id: record.id, exec: execId });
       await endRuntimeOf(sys, files.pid);
       const pid = Number(await readIfThere(files.pid));
       if (await isInside(pid, record.init?.pid ?? 0)) kill(sys, pid);
       await rm(files.pid, { force: true });
     }
-    for (const path of [files.process, files.log]) await rm(path, { force: true });
+    // The marker goes last but one: until then a next successor has to do all this again.
+    await rm(files.log, { force: true });
+    await rm(files.starting, { force: true });
+    if (!added.has(execId)) await rm(files.process, { force: true });
   }
 }
 

@@ -118,7 +118,7 @@ export async function serveGroup(options: ServeOptions): Promise<"taken" | "ende
     }),
     probe: new RuntimeProbe(children, options.searchPath, logger),
     tasks: new BackgroundTasks(logger),
-    publish: (event) => publisher.publish(event),
+    publish: (event, onSettled) => publisher.publish(event, onSettled),
     handover,
     failpoints: options.failpoints,
   };

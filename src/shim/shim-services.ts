@@ -7,8 +7,8 @@ import type { Syscalls } from "#pkg/sys/syscall.ts";
 import type { BackgroundTasks } from "./background-tasks.ts";
 import type { Children } from "./children.ts";
 import type { HandoverServer } from "./handover-server.ts";
+import type { Publish } from "./owed-events.ts";
 import type { RuntimeProbe } from "./probe.ts";
-import type { TaskEvent } from "./task-events.ts";
 
 /** What every container of a supervisor uses. */
 export interface ShimServices {
@@ -25,7 +25,7 @@ export interface ShimServices {
   readonly runProgram: RunProgram;
   readonly probe: RuntimeProbe;
   readonly tasks: BackgroundTasks;
-  readonly publish: (event: TaskEvent) => void;
+  readonly publish: Publish;
   /** Undefined where no daemon keeps anything for a successor: under Go's. */
   readonly handover: HandoverServer | undefined;
   readonly failpoints: Failpoints;

@@ -2,6 +2,7 @@ import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { CodedError, isErrno } from "#pkg/errors.ts";
 import { writeDurably } from "./durable-file.ts";
+import type { OwedEventRecord } from "./owed-events.ts";
 import type { Stdio } from "./stdio.ts";
 
 /**
@@ -21,6 +22,12 @@ export interface ExecRecord extends ProcessRecord {
   readonly stdio: Stdio;
   /** Of one that has ended and waits to be deleted; `at` in nanoseconds. */
   readonly exit?: { readonly status: number; readonly at: string };
+}
+
+/** One that was added and not started: its process lies in the bundle (`exec-files.ts`). */
+export interface AddedExecRecord {
+  readonly id: string;
+  readonly stdio: Stdio;
 }
 
 /**
@@ -46,6 +53,10 @@ export interface TaskRecord {
   readonly hasOwnPidNamespace: boolean;
   readonly init: ProcessRecord | undefined;
   readonly execs: readonly ExecRecord[];
+  /** Absent in a record of a supervisor that did not keep them; so is `owed`. */
+  readonly added?: readonly AddedExecRecord[];
+  /** Told by nobody yet, the oldest first. */
+  readonly owed?: readonly OwedEventRecord[];
 }
 
 const fileName = "task.json";
@@ -85,7 +96,7 @@ export function parseTaskRecord(text: string): TaskRecord {
 // against enemies.
 function isRecord(value: unknown): value is TaskRecord {
   if (!isObject(value) || value["version"] !== 1) return false;
-  const { id, namespace, group, phase, runtime, stdio, init, execs } = value;
+  const { id, namespace, group, phase, runtime, stdio, init, execs, added = [], owed = [] } = value;
   return (
     [id, namespace, group].every(isString) &&
     ["creating", "created", "running", "paused"].includes(String(phase)) &&
@@ -94,8 +105,21 @@ function isRecord(value: unknown): value is TaskRecord {
     isStdio(stdio) &&
     (init === undefined || isProcess(init)) &&
     Array.isArray(execs) &&
-    execs.every(isExec)
+    execs.every(isExec) &&
+    Array.isArray(added) &&
+    added.every(isAddedExec) &&
+    Array.isArray(owed) &&
+    owed.every(isOwedEvent)
   );
+}
+
+function isAddedExec(value: unknown): boolean {
+  return isObject(value) && isString(value["id"]) && isStdio(value["stdio"]);
+}
+
+function isOwedEvent(value: unknown): boolean {
+  if (!isObject(value) || !/^\d+$/.test(String(value["at"]))) return false;
+  return [value["topic"], value["typeUrl"], value["value"]].every(isString);
 }
 
 function isProcess(value: unknown): boolean {

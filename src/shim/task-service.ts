@@ -115,7 +115,8 @@ function processHandlers(supervisor: Supervisor): Handlers<typeof TaskV3> {
       const container = supervisor.container(request.id);
       if (request.execId === "") throw invalidArgument("exec id is required");
       if (request.spec === undefined) throw invalidArgument("exec spec is required");
-      container.addExec(request.execId, { spec: textOf(request.spec), stdio: stdioOf(request) });
+      const spec = textOf(request.spec);
+      await container.addExec(request.execId, { spec, stdio: stdioOf(request) });
       return {};
     },
     kill: async (_ctx, { id, execId, signal, all }) => {

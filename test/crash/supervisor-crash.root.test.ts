@@ -16,7 +16,7 @@ import {
 } from "#test/integration/tasks/harness.ts";
 
 const SIGKILL = 9;
-const running = 2;
+const [created, running, stopped] = [1, 2, 3];
 
 /** A daemon whose next supervisor ends itself at the failpoint, once. */
 async function daemonWith(room: Room, failpoint: string): Promise<TaskDaemon> {
@@ -66,6 +66,23 @@ function topics(daemon: TaskDaemon, subject = "c1"): string[] {
   return daemon.events.filter((event) => event.subject === subject).map(({ topic }) => topic);
 }
 
+const lifeOfTask = ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"];
+const lifeOfExec = ["/tasks/exec-added", "/tasks/exec-started", "/tasks/exit"];
+
+/** Of `e1`, each as often as it was told, in the order of all that was told of the container. */
+function toldOfExec({ events }: TaskDaemon): string[] {
+  const ofTask = new Set(lifeOfTask);
+  return events
+    .filter(({ subject, topic }) => subject === "c1/e1" || (subject === "c1" && !ofTask.has(topic)))
+    .map(({ topic }) => topic);
+}
+
+async function killSupervisor(daemon: TaskDaemon): Promise<void> {
+  const pid = await supervisorPid(daemon);
+  process.kill(pid, "SIGKILL");
+  await until("another serves", async () => (await supervisorPid(daemon)) !== pid);
+}
+
 async function sleepers(): Promise<number> {
   const processes = await descendantsOf(process.pid);
   return processes.filter(({ command }) => command === "sleep 7777").length;
@@ -84,6 +101,11 @@ suite("a supervisor killed between two steps", { concurrency: false }, () => {
       async (room) => {
         const daemon = await daemonWith(room, `shim.create-${at}`);
         await assert.rejects(create(daemon, room), /failed to create shim task: .*closed/);
+        await until("the bundle is gone", async () => (await bundleNames(room)).length === 0);
+        // Of one that was on record already the successor tells, and then of its end.
+        const told = at === "kept" ? ["/tasks/create", "/tasks/exit", "/tasks/delete"] : [];
+        await until("all is told", () => topics(daemon).length >= told.length);
+        assert.deepEqual(topics(daemon), told);
         await assertGone(daemon, room);
       },
       { needs: ["runc"] },
@@ -99,10 +121,32 @@ suite("a supervisor killed between two steps", { concurrency: false }, () => {
         assert.equal(await statusOf(daemon), running);
         await remove(daemon);
         await until("its deletion is told", () => topics(daemon).includes("/tasks/delete"));
-        const told = ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"];
-        // Whether the start was told before its supervisor died nobody knows; it is not told twice.
-        const owed = at === "made" ? told : told.filter((topic) => topic !== "/tasks/start");
-        assert.deepEqual(topics(daemon), owed);
+        assert.deepEqual(topics(daemon), lifeOfTask);
+        await assertGone(daemon, room);
+      },
+      { needs: ["runc"] },
+    );
+  }
+
+  for (const at of ["written", "added"]) {
+    roomTest(
+      `of an exec's addition (${at}): it is there and told of, or its name is free`,
+      async (room) => {
+        const daemon = await daemonWith(room, `shim.exec-${at}`);
+        const { ctx, tasks } = daemon;
+        await run(daemon, room);
+        await assert.rejects(exec(daemon), /closed/);
+        if (at === "written") {
+          await assert.rejects(statusOf(daemon, "e1"), { code: "not-found" });
+          await exec(daemon);
+        }
+        await assert.rejects(exec(daemon), { code: "already-exists" });
+        assert.equal(await statusOf(daemon, "e1"), created);
+        await tasks.start(ctx, { containerId: "c1", execId: "e1" });
+        assert.equal(await sleepers(), 1);
+        await remove(daemon);
+        await until("its deletion is told", () => topics(daemon).includes("/tasks/delete"));
+        assert.deepEqual(toldOfExec(daemon), lifeOfExec);
         await assertGone(daemon, room);
       },
       { needs: ["runc"] },
@@ -110,7 +154,7 @@ suite("a supervisor killed between two steps", { concurrency: false }, () => {
   }
 
   roomTest(
-    "of an exec's start (made): the exec is gone, its process too, and its name is free",
+    "of an exec's start (made): its process is gone, and it can be started again",
     async (room) => {
       const daemon = await daemonWith(room, "shim.exec-made");
       const { ctx, tasks } = daemon;
@@ -118,11 +162,45 @@ suite("a supervisor killed between two steps", { concurrency: false }, () => {
       await exec(daemon);
       await assert.rejects(tasks.start(ctx, { containerId: "c1", execId: "e1" }), /closed/);
       assert.equal(await statusOf(daemon), running);
+      assert.equal(await statusOf(daemon, "e1"), created);
       await until("its process has ended", async () => (await sleepers()) === 0);
-      await exec(daemon);
       await tasks.start(ctx, { containerId: "c1", execId: "e1" });
       assert.equal(await sleepers(), 1);
       await remove(daemon);
+      await until("its deletion is told", () => topics(daemon).includes("/tasks/delete"));
+      assert.deepEqual(toldOfExec(daemon), lifeOfExec);
+      await assertGone(daemon, room);
+    },
+    { needs: ["runc"] },
+  );
+
+  roomTest(
+    "while an exec waits to be started: it can be started, or deleted, by each successor",
+    async (room) => {
+      const daemon = await startTaskDaemon(room, { supervisorLingerMs: 0 });
+      const { ctx, tasks } = daemon;
+      await run(daemon, room);
+      for (const id of ["e1", "e2"]) await exec(daemon, id);
+      for (let time = 0; time < 2; time++) {
+        await killSupervisor(daemon);
+        for (const id of ["e1", "e2"]) assert.equal(await statusOf(daemon, id), created);
+      }
+      await tasks.deleteProcess(ctx, { containerId: "c1", execId: "e2" });
+      // Right after the answer.
+      await killSupervisor(daemon);
+      await assert.rejects(statusOf(daemon, "e2"), { code: "not-found" });
+      await exec(daemon, "e2");
+      const process = { containerId: "c1", execId: "e1" };
+      await tasks.start(ctx, process);
+      const exit = tasks.wait(ctx, process);
+      await tasks.kill(ctx, { ...process, signal: SIGKILL });
+      assert.equal((await exit).exitStatus, 137);
+      await tasks.deleteProcess(ctx, process);
+      await killSupervisor(daemon);
+      await assert.rejects(statusOf(daemon, "e1"), { code: "not-found" });
+      await remove(daemon);
+      await until("its deletion is told", () => topics(daemon).includes("/tasks/delete"));
+      assert.deepEqual(topics(daemon).filter((topic) => topic === "/tasks/exec-added").length, 3);
       await assertGone(daemon, room);
     },
     { needs: ["runc"] },
@@ -158,6 +236,8 @@ suite("a supervisor killed between two steps", { concurrency: false }, () => {
       assert.equal((await exit).exitStatus, 137);
       assert.equal((await tasks.deleteProcess(ctx, process)).exitStatus, 137);
       await remove(daemon);
+      await until("its deletion is told", () => topics(daemon).includes("/tasks/delete"));
+      assert.deepEqual(toldOfExec(daemon), lifeOfExec);
       await assertGone(daemon, room);
     },
     { needs: ["runc"] },
@@ -175,11 +255,13 @@ suite("a supervisor killed between two steps", { concurrency: false }, () => {
       await tasks.start(ctx, process);
       await tasks.kill(ctx, { ...process, signal: SIGKILL });
       await until("another serves", async () => (await supervisorPid(daemon)) !== first);
-      assert.equal(await statusOf(daemon, "e1"), 3);
+      assert.equal(await statusOf(daemon, "e1"), stopped);
       const files = await openFilesOf(await supervisorPid(daemon));
       assert.equal(files.filter((file) => file.includes("pidfd")).length, 1);
       assert.equal((await tasks.deleteProcess(ctx, process)).exitStatus, 137);
       await remove(daemon);
+      await until("its deletion is told", () => topics(daemon).includes("/tasks/delete"));
+      assert.deepEqual(toldOfExec(daemon), lifeOfExec);
       await assertGone(daemon, room);
     },
     { needs: ["runc"] },

@@ -217,18 +217,16 @@ export class Soak {
     this.log.push("kill the supervisor");
     const pids = await supervisorPids(this.#client);
     for (const pid of pids) process.kill(pid, "SIGKILL");
-    await until("a successor serves", async () => {
+    const isReplaced = async (): Promise<boolean> => {
       const now = await supervisorPids(this.#client);
       return this.#tasks.size === 0 || (now.length > 0 && now.every((pid) => !pids.includes(pid)));
-    });
-    // A successor knows what runs; an exec that does not is its client's to make again.
+    };
+    // One that dies often is started again later each time, half a minute at most.
+    await until("a successor serves", isReplaced, { timeoutMs: 60_000 });
     for (const task of this.#tasks.values()) {
       // It tells exits again too, not knowing whether they were heard.
       const exit = `exit ${task.exitStatus}`;
       if (task.status === "stopped" && task.told.at(-1) !== exit) task.told.push(exit);
-      for (const [execId, { status }] of task.execs) {
-        if (status !== "running") task.execs.delete(execId);
-      }
     }
   }
 

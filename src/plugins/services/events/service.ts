@@ -1,6 +1,7 @@
 import { Events } from "#api/services/events/v1/events_pb.ts";
 import { Events as TtrpcEvents } from "#api/services/ttrpc/events/v1/events_pb.ts";
 import type { Exchange } from "#core/events/events.ts";
+import { RetoldEvents } from "#core/events/retold.ts";
 import { type Service, serve } from "#pkg/rpc/service.ts";
 import { envelopeMessage, envelopeOf, eventOf } from "#plugins/services/events/convert.ts";
 
@@ -24,10 +25,12 @@ export function eventsService(exchange: Exchange): Service {
 }
 
 /** containerd.services.events.ttrpc.v1.Events, where shims publish. */
-export function ttrpcEventsService(exchange: Exchange): Service {
+export function ttrpcEventsService(exchange: Pick<Exchange, "forward">): Service {
+  const retold = new RetoldEvents();
   return serve(TtrpcEvents, {
     async forward(ctx, { envelope }) {
-      await exchange.forward(ctx, envelopeOf(envelope));
+      const event = envelopeOf(envelope);
+      await retold.forwardOnce(event, () => exchange.forward(ctx, event));
       return {};
     },
   });

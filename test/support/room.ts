@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { type TestContext, test } from "node:test";
 import { type Baseline, endLeftovers, findLeaks, takeBaseline } from "#test/support/leaks.ts";
 import { type Need, whyNot } from "#test/support/needs.ts";
@@ -17,6 +17,8 @@ export interface Room {
   /** A containerd namespace nobody else uses, so that its cgroups and sockets can be told apart. */
   readonly namespace: string;
   readonly resources: AsyncDisposableStack;
+  /** Files whose end is shown when the test fails: what its processes had to say. */
+  readonly logs: Set<string>;
   /** Aborts when the test has ended or run out of time. */
   readonly signal: AbortSignal;
 }
@@ -26,6 +28,8 @@ export interface RoomTestOptions {
   readonly needs?: readonly Need[];
   readonly timeoutMs?: number;
 }
+
+const logCharsMax = 16_384;
 
 /** A test that has processes, mounts or containers of its own. Files that use it are named `*.root.test.ts`. */
 export function roomTest(
@@ -44,6 +48,7 @@ export function roomTest(
       await body(room, t);
     } catch (error) {
       failure = asError(error);
+      for (const path of room.logs) t.diagnostic(`--- ${path}\n${await endOf(path)}`);
     }
     try {
       await close();
@@ -53,6 +58,14 @@ export function roomTest(
     }
     if (failure) throw failure;
   });
+}
+
+async function endOf(path: string): Promise<string> {
+  try {
+    return (await readFile(path, "utf8")).slice(-logCharsMax);
+  } catch (error) {
+    return String(error);
+  }
 }
 
 function asError(thrown: unknown): Error {
@@ -74,7 +87,7 @@ export async function openRoom(
   const resources = new AsyncDisposableStack();
   const baseline = await takeBaseline({ dir, namespace });
   return {
-    room: { dir, namespace, resources, signal },
+    room: { dir, namespace, resources, logs: new Set(), signal },
     close: () => closeRoom(resources, baseline, settleMs),
   };
 }

@@ -57,7 +57,8 @@ export interface ProgramRunner {
    */
   run(ctx: Context, request: ProgramRequest): Promise<ProgramResult>;
   /**
-   * Starts one that stays; its standard error is this process's. Throws when it cannot be started.
+   * Starts one that stays; its standard error is this process's, as a rule. Throws when it cannot be
+   * started.
    */
   launch(request: LaunchRequest): LaunchedProgram;
 }

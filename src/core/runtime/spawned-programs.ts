@@ -18,6 +18,8 @@ export interface SpawnedProgramsOptions {
   readonly spawn: SpawnProcess;
   /** The process's one reaper. */
   readonly reaper: Pick<Reaper, "wait">;
+  /** The standard error of what `launch` starts; this process's own where it is not given. */
+  readonly stderr?: Fd;
 }
 
 const outputBytesMax = 1 << 20;
@@ -85,7 +87,7 @@ export class SpawnedPrograms implements ProgramRunner {
       argv: [request.path, ...request.args],
       env: request.env,
       cwd: request.cwd,
-      fds: [stdin, stdout.fd, 2, ...request.fds],
+      fds: [stdin, stdout.fd, this.#options.stderr ?? 2, ...request.fds],
       setsid: true,
     });
     const kept = streams.move();

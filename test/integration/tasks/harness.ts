@@ -1,10 +1,8 @@
-import assert from "node:assert/strict";
-import { constants, openSync } from "node:fs";
+import { closeSync, constants, openSync } from "node:fs";
 import { chmod, copyFile, mkdir, readdir } from "node:fs/promises";
 import { Socket } from "node:net";
 import { join } from "node:path";
 import { Tasks } from "#api/services/tasks/v1/tasks_pb.ts";
-import { Events } from "#api/services/ttrpc/events/v1/events_pb.ts";
 import { fromBinary } from "@bufbuild/protobuf";
 import { TaskExitSchema } from "#api/events/task_pb.ts";
 import type { Container } from "#core/containers/containers.ts";
@@ -25,12 +23,13 @@ import { Context } from "#pkg/context.ts";
 import { notFound } from "#pkg/errors.ts";
 import type { LogFields, Logger } from "#pkg/log.ts";
 import { createClient } from "#pkg/rpc/client.ts";
-import { type Client, serve } from "#pkg/rpc/service.ts";
+import type { Client } from "#pkg/rpc/service.ts";
 import { TtrpcServer } from "#pkg/rpc/ttrpc/server.ts";
 import { TtrpcTransport } from "#pkg/rpc/ttrpc/transport.ts";
 import { linux } from "#pkg/sys/linux.ts";
 import { Reaper } from "#pkg/sys/reaper.ts";
 import { spawnProcess } from "#pkg/sys/spawn.ts";
+import { ttrpcEventsService } from "#plugins/services/events/service.ts";
 import { LocalTasks } from "#plugins/services/tasks/local.ts";
 import { tasksService } from "#plugins/services/tasks/service.ts";
 import { debianProgram } from "#test/support/debian.ts";
@@ -92,12 +91,14 @@ class InProcessDaemon implements TaskDaemon {
   #manager: ShimManager | undefined;
   #tasks: Client<typeof Tasks> | undefined;
   #resources = new AsyncDisposableStack();
+  readonly #room: Room;
   readonly #dir: string;
   #beforeLaunch: (() => Promise<void>) | undefined;
   readonly #options: TaskDaemonOptions;
 
   constructor(room: Room, options: TaskDaemonOptions) {
     this.#options = options;
+    this.#room = room;
     this.#dir = room.dir;
     this.ctx = Context.background({ logger: lineLogger(this.log) }).withNamespace(room.namespace);
   }
@@ -115,9 +116,16 @@ class InProcessDaemon implements TaskDaemon {
   async start(): Promise<void> {
     reaper ??= new Reaper({ sys: linux, mode: "known" });
     const resources = new AsyncDisposableStack();
+    const supervisorLog = join(this.#dir, "supervisors.log");
+    const stderr = openSync(supervisorLog, "a");
+    resources.defer(() => closeSync(stderr));
+    this.#room.logs.add(supervisorLog);
     const ttrpcAddress = join(this.#dir, "d.sock.ttrpc");
     const publisher = this.#publisher();
-    const events = resources.use(new TtrpcServer({ services: [this.#forwardService()] }));
+    const forwarded = ttrpcEventsService({
+      forward: async (_ctx, { topic, namespace, event }) => this.#see(topic, namespace, event),
+    });
+    const events = resources.use(new TtrpcServer({ services: [forwarded] }));
     await events.listen(ttrpcAddress, { mode: 0o600 });
     const lifetime = Context.background({ logger: lineLogger(this.log) });
     const roots = { root: join(this.#dir, "root"), state: join(this.#dir, "state") };
@@ -128,7 +136,7 @@ class InProcessDaemon implements TaskDaemon {
         roots,
         host: {
           programs: this.#programs(
-            new SpawnedPrograms({ sys: linux, spawn: spawnProcess, reaper }),
+            new SpawnedPrograms({ sys: linux, spawn: spawnProcess, reaper, stderr }),
           ),
           grpcAddress: join(this.#dir, "d.sock"),
           ttrpcAddress,
@@ -220,16 +228,6 @@ class InProcessDaemon implements TaskDaemon {
         this.#see(topic, ctx.namespace ?? "", event);
       },
     };
-  }
-
-  #forwardService() {
-    return serve(Events, {
-      forward: async (_ctx, { envelope }) => {
-        assert.ok(envelope?.event);
-        this.#see(envelope.topic, envelope.namespace, envelope.event);
-        return {};
-      },
-    });
   }
 
   #see(topic: string, namespace: string, event: Any): void {

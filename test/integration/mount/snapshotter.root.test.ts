@@ -110,7 +110,8 @@ async function start(room: Room, { ctx, transport }: Setup, script: string): Pro
   const { mounts } = await snapshots.mounts(ctx, { snapshotter: "files", key: id });
   const output = join(room.dir, "output");
   const tasks = createClient(Tasks, transport);
-  await tasks.create(ctx, { containerId: id, rootfs: mounts, stdout: `file://${output}` });
+  const [stdout, stderr] = [`file://${output}`, `file://${output}`];
+  await tasks.create(ctx, { containerId: id, rootfs: mounts, stdout, stderr });
   await tasks.start(ctx, { containerId: id });
   return output;
 }

@@ -26,15 +26,22 @@ export function runtimeRequestOf(options: Any): RuntimeRequest {
   }
 }
 
-/** What a shim's `-info` printed, checked: the message as clients want it, and its annotations. */
-export function runtimeInfoOf(
-  output: Uint8Array,
-  path: string,
-): { readonly any: Any; readonly annotations: Readonly<Record<string, string>> } {
+export interface RuntimeInfo {
+  /** The message as clients want it. */
+  readonly any: Any;
+  readonly annotations: Readonly<Record<string, string>>;
+  /** What the OCI runtime says of itself; undefined where the shim does not tell. */
+  readonly features: Any | undefined;
+}
+
+/** What a shim's `-info` printed, checked. */
+export function runtimeInfoOf(output: Uint8Array, path: string): RuntimeInfo {
   try {
     const info = fromBinary(RuntimeInfoSchema, output);
     const value = toBinary(RuntimeInfoSchema, create(RuntimeInfoSchema, info));
-    return { any: { typeUrl: RuntimeInfoSchema.typeName, value }, annotations: info.annotations };
+    const { annotations, features: given } = info;
+    const features = given && { typeUrl: given.typeUrl, value: given.value };
+    return { any: { typeUrl: RuntimeInfoSchema.typeName, value }, annotations, features };
   } catch (cause) {
     const words = `failed to unmarshal stdout from [${path} -info] into RuntimeInfo`;
     throw new CodedError("unknown", `${words}: ${messageOf(cause)}`, { cause });

@@ -1,7 +1,9 @@
 import type { MountManager } from "#core/mount/manager.ts";
 import { type Bundle, createBundle, deleteBundle } from "#core/runtime/bundle.ts";
 import type { CreateTaskOptions, ProcessExit, Task, TaskRuntime } from "#core/runtime/runtime.ts";
+import { asksForIdMapping, assertIdMapping } from "#core/runtime/runtime-features.ts";
 import {
+  type RuntimeInfo,
   type RuntimeRequest,
   runtimeInfoOf,
   runtimeRequestOf,
@@ -50,6 +52,9 @@ export class ShimTaskRuntime implements TaskRuntime {
     if (this.#mounts) {
       const { bootstrap } = record.link;
       rootfs = await this.#mounts.activate(ctx, { id, runtime, bootstrap }, options.rootfs);
+    }
+    if (asksForIdMapping(spec)) {
+      assertIdMapping(await this.#features(ctx, { runtimePath: runtime, options: shimOptions }));
     }
     let pid: number;
     try {
@@ -108,12 +113,17 @@ export class ShimTaskRuntime implements TaskRuntime {
     return (await this.#info(ctx, runtimeRequestOf(options))).any;
   }
 
-  async #info(
-    ctx: Context,
-    { runtimePath, options }: RuntimeRequest,
-  ): Promise<ReturnType<typeof runtimeInfoOf>> {
+  async #info(ctx: Context, { runtimePath, options }: RuntimeRequest): Promise<RuntimeInfo> {
     const command = await this.#manager.findCommand(runtimePath);
     return runtimeInfoOf(await command.info(ctx, options), command.path);
+  }
+
+  async #features(ctx: Context, request: RuntimeRequest): Promise<Any | undefined> {
+    try {
+      return (await this.#info(ctx, request)).features;
+    } catch (error) {
+      throw wrap("failed to validate OCI runtime features: runtime info", error);
+    }
   }
 
   async #undoMounts(ctx: Context, id: string, { isOwn }: TaskRootfs): Promise<void> {

@@ -83,7 +83,14 @@ function info(): void {
   const allowed = process.env["SANDBOX_SHIM_ALLOW_MOUNTS"];
   if (allowed !== undefined) annotations["containerd.io/runtime-allow-mounts"] = allowed;
   const version = { version: "1.2.3", revision: "abc" };
-  const message = create(RuntimeInfoSchema, { name: "sandbox test shim", version, annotations });
+  const said = process.env["SANDBOX_SHIM_FEATURES"];
+  const typeUrl = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
+  const message = create(RuntimeInfoSchema, {
+    name: "sandbox test shim",
+    version,
+    annotations,
+    ...(said !== undefined && { features: { typeUrl, value: Buffer.from(said) } }),
+  });
   writeSync(1, toBinary(RuntimeInfoSchema, message));
 }
 

@@ -35,6 +35,11 @@ const attacks: readonly Attack[] = [
     lands: (o) => `${o}/victim`,
   },
   {
+    title: "CVE-2021-29136: the root itself as a symlink",
+    entries: (o) => [symlink(".", o), symlink("/", o), file("victim", "evil")],
+    lands: () => "victim",
+  },
+  {
     title: "absolute symlink as parent",
     entries: (o) => [symlink("l", o), file("l/victim", "evil")],
     lands: (o) => `${o}/victim`,

@@ -158,6 +158,13 @@ test("a hostile or broken archive is refused, and leaves no name and no open ing
     [tar(savedImage(["Not A Name"])), /normalize image ref/],
     [tar(savedImage(["a"], "missing.tar")), /layer "missing.tar" not found/],
     [tar([...savedImage(["a"], "x"), { path: "x", type: "symlink", target: "x" }]), /not found/],
+    // CVE-2014-9356, 2014-9358: paths in an archive lead nowhere but into it.
+    [
+      tar([...savedImage(["a"], "x"), { path: "x", type: "symlink", target: "/etc/passwd" }]),
+      /not f/,
+    ],
+    [tar(savedImage(["a"], "../../../etc/passwd")), /layer "..\/..\/..\/etc\/passwd" not found/],
+    [tar(savedImage(["a"], "/etc/passwd")), /layer "\/etc\/passwd" not found/],
   ] as const) {
     const bench = await transferBench(t);
     await assert.rejects(bench.importArchive(archive), message);

@@ -142,6 +142,14 @@ test("M47, CVE-2021-41190: what a manifest says of its parts is refused before a
     [{ config: { ...good, size: 2 ** 60 }, layers: [] }, /size/],
     [{ config: { ...good, digest: "sha256:short" }, layers: [] }, /digest/],
     [{ config: { ...good, digest: "md5:00" }, layers: [] }, /digest/],
+    // CVE-2024-3727: a digest is no path.
+    [{ config: { ...good, digest: "sha256:../../../x" }, layers: [] }, /digest/],
+    [{ config: good, layers: [{ ...good, digest: `sha256:${"A".repeat(64)}` }] }, /digest/],
+    // CVE-2021-21285: what is there, and is nothing of what it should be.
+    [{ config: null, layers: null }, /config/],
+    [{ config: good, layers: [null] }, /layers\.0/],
+    [{ config: { ...good, annotations: { a: 1 } }, layers: [] }, /annotations/],
+    [{ config: { ...good, urls: "x" }, layers: [] }, /urls/],
     [{ config: good, layers: [], manifests: [] }, /expected manifest but found index/],
     [{ config: good, layers: [], Manifests: [] }, /expected manifest but found index/],
     [{ config: good, layers: [], fsLayers: [] }, /schema 1 not supported/],

@@ -5,10 +5,15 @@ export type Labels = Readonly<Record<string, string>>;
 
 const maxSize = 4096;
 
+/** Whether key and value together are no longer than what is stored of a label. */
+export function fitsLabel(key: string, value: string): boolean {
+  return Buffer.byteLength(key) + Buffer.byteLength(value) <= maxSize;
+}
+
 /** Throws `invalid-argument` when key and value together are longer than 4096 bytes, upstream's bound. */
 export function assertLabel(key: string, value: string): void {
+  if (fitsLabel(key, value)) return;
   const size = Buffer.byteLength(key) + Buffer.byteLength(value);
-  if (size <= maxSize) return;
   const shown = key.length > 64 ? key.slice(0, 64) : key;
   throw invalidArgument(
     `label key and value length (${size} bytes) greater than maximum size (${maxSize} bytes), key: ${shown}`,

@@ -43,8 +43,7 @@ export async function pullImage(
     throw wrap(`failed to get fetcher for ${JSON.stringify(name)}`, error);
   });
   const tracker = new ProgressTracker(name, "downloading", progress);
-  const reference = parseReference(name);
-  await fetchTree(ctx, parts, { fetcher, reference, tracker, store, root: descriptor });
+  await fetchTree(ctx, parts, { name, fetcher, tracker, store, root: descriptor });
   const target = await rewriteLegacy(ctx, parts.content, descriptor);
   const stored = await storeImages(ctx, parts.images, store, { target, isArchived: false });
   if (stored.length === 0) throw notFound("no image name found");
@@ -55,8 +54,8 @@ export async function pullImage(
 }
 
 interface Pull {
+  readonly name: string;
   readonly fetcher: Fetcher;
-  readonly reference: Reference;
   readonly tracker: ProgressTracker;
   readonly store: StoreObject;
   readonly root: ImageDescriptor;
@@ -64,7 +63,7 @@ interface Pull {
 
 async function fetchTree(ctx: Context, local: LocalParts, pull: Pull): Promise<void> {
   const { content, referrers: artifactTypes } = local;
-  const { tracker, store, fetcher, root } = pull;
+  const { name, tracker, store, fetcher, root } = pull;
   const select = childSelection(content, store);
   const fetch: FetchBlob = (at, descriptor, onArriving) =>
     fetchOnce(at, local, pull, descriptor, onArriving);
@@ -81,6 +80,7 @@ async function fetchTree(ctx: Context, local: LocalParts, pull: Pull): Promise<v
   });
   await using unpacker = openUnpacker(ctx, local, store.unpacks, {
     fetch,
+    imageName: name,
     progress: (layer, event) => {
       if (event === "extracting") tracker.extracting(layer);
       else if (event === "extracted") tracker.extracted(layer);
@@ -96,7 +96,7 @@ async function fetchTree(ctx: Context, local: LocalParts, pull: Pull): Promise<v
 async function fetchOnce(
   ctx: Context,
   { content, locks }: LocalParts,
-  { fetcher, reference, tracker }: Pull,
+  { name, fetcher, tracker }: Pull,
   descriptor: ImageDescriptor,
   onArriving: FetchHooks["onArriving"],
 ): Promise<void> {
@@ -108,7 +108,7 @@ async function fetchOnce(
   const outcome = await fetchContent(ctx, content, fetcher, descriptor, hooks);
   if (outcome === "exists") tracker.existed(descriptor);
   else tracker.completed(descriptor);
-  await labelSource(ctx, content, descriptor, reference);
+  await labelSource(ctx, content, descriptor, parseReference(name));
 }
 
 /** Where it came from, so that a push to the same registry can mount it from there. */

@@ -1,7 +1,6 @@
 import { findUnpackTarget, type LocalParts } from "#core/transfer/local.ts";
 import type { UnpackRequest } from "#core/transfer/transfer.ts";
-import type { FetchBlob, UnpackProgress } from "#core/unpack/unpack.ts";
-import { Unpacker } from "#core/unpack/unpacker.ts";
+import { Unpacker, type UnpackerOptions } from "#core/unpack/unpacker.ts";
 import type { Context } from "#pkg/context.ts";
 import { invalidArgument } from "#pkg/errors.ts";
 import { formatPlatformAll } from "#pkg/platform.ts";
@@ -11,7 +10,7 @@ export function openUnpacker(
   ctx: Context,
   parts: LocalParts,
   requests: readonly UnpackRequest[],
-  hooks: { readonly fetch: FetchBlob; readonly progress?: UnpackProgress | undefined },
+  hooks: Pick<UnpackerOptions, "fetch" | "progress" | "imageName">,
 ): Unpacker | undefined {
   if (requests.length === 0) return undefined;
   const targets = requests.flatMap((request) => {

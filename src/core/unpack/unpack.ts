@@ -12,6 +12,8 @@ export interface UnpackTarget {
   readonly snapshotter: Snapshotter;
   /** `rebase`: a layer may be unpacked on nothing and be given its parent when it is committed. */
   readonly capabilities: ReadonlySet<string>;
+  /** Its snapshotter is told what image a layer is of. */
+  readonly wantsImageInfo: boolean;
   readonly applier: Applier;
   /** The one media type of configurations it takes; empty: those of images. */
   readonly configType: string;

@@ -1,6 +1,7 @@
 import type { ContentStore } from "#core/content/content.ts";
 import { readConfig } from "#core/images/manifest.ts";
 import { ReferenceCount, type Visit } from "#core/images/walk.ts";
+import { withImageInfo } from "#core/unpack/image-info.ts";
 import type { FetchBlob, Limiter, UnpackProgress, UnpackTarget } from "#core/unpack/unpack.ts";
 import { countMismatch, unpackImage } from "#core/unpack/unpack-image.ts";
 import type { Context } from "#pkg/context.ts";
@@ -15,6 +16,8 @@ export interface UnpackerOptions {
   readonly content: ContentStore;
   /** The first that takes an image's configuration and platform unpacks it. */
   readonly targets: readonly UnpackTarget[];
+  /** Under which it is pulled; undefined for what comes from elsewhere. */
+  readonly imageName?: string | undefined;
   readonly locks: KeyedMutex;
   readonly limiter?: Limiter | undefined;
   readonly fetch: FetchBlob;
@@ -47,7 +50,9 @@ export class Unpacker implements AsyncDisposable {
   wrap(visit: Visit): Visit {
     return async (ctx, descriptor) => {
       const children = await visit(ctx, descriptor);
-      if (isManifest(descriptor.mediaType)) return this.#withoutLayers(children);
+      if (isManifest(descriptor.mediaType)) {
+        return this.#withoutLayers(this.#described(descriptor, children));
+      }
       if (this.#isConfig(descriptor)) this.#start(descriptor);
       return children;
     };
@@ -60,6 +65,15 @@ export class Unpacker implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#group[Symbol.asyncDispose]();
+  }
+
+  #described(
+    manifest: ImageDescriptor,
+    parts: readonly ImageDescriptor[],
+  ): readonly ImageDescriptor[] {
+    const { imageName, targets } = this.#options;
+    const isWanted = imageName !== undefined && targets.some((target) => target.wantsImageInfo);
+    return isWanted ? withImageInfo(imageName, manifest, parts) : parts;
   }
 
   #withoutLayers(children: readonly ImageDescriptor[]): readonly ImageDescriptor[] {

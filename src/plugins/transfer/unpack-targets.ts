@@ -68,6 +68,7 @@ function targetOf(config: UnpackConfig, options: UnpackTargetsOptions): UnpackTa
     snapshotterName: config.snapshotter,
     snapshotter,
     capabilities: new Set(record?.capabilities),
+    wantsImageInfo: record?.exports.get("enable_remote_snapshot_annotations") === "true",
     applier,
     configType: config.config_type,
     layerTypes: config.layer_types,

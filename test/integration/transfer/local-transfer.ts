@@ -134,7 +134,10 @@ export class CountingApplier implements Applier {
 
 export async function transferBench(
   t: TestContext,
-  given: Partial<LocalParts> & { readonly capabilities?: readonly string[] } = {},
+  given: Partial<LocalParts> & {
+    readonly capabilities?: readonly string[];
+    readonly wantsImageInfo?: boolean;
+  } = {},
 ): Promise<Bench> {
   const storage = await testStorage(t);
   const { metadata, overlay } = storage;
@@ -145,6 +148,7 @@ export async function transferBench(
     snapshotterName: "overlayfs",
     snapshotter: overlay,
     capabilities: new Set(given.capabilities),
+    wantsImageInfo: given.wantsImageInfo === true,
     applier,
     configType: "",
     layerTypes: [],

@@ -139,6 +139,41 @@ for (const [how, given] of [
   });
 }
 
+test("a snapshotter that asks for it is told what image a layer is of, whatever the image says", async (t) => {
+  const bare = layered(["a", "b"]);
+  // -- built by this test
+  const document = JSON.parse(String(bare.blobs.get(bare.target.digest))) as { layers: object[] };
+  const prefix = "containerd.io/snapshot/cri.";
+  const annotations = { [`${prefix}image-ref`]: "evil.test/x:1", "containerd.io/snapshot/x": "y" };
+  const layers = document.layers.map((layer) => ({ ...layer, annotations }));
+  const bytes = Buffer.from(JSON.stringify({ ...document, layers }));
+  const target = { ...bare.target, digest: digestOf(bytes), size: bytes.length };
+  const image = { ...bare, target, blobs: new Map([...bare.blobs, [target.digest, bytes]]) };
+  const digests = ["layer0", "layer1"].map((role) => blobOf(image, role));
+  for (const wantsImageInfo of [true, false]) {
+    const bench = await pullBench(t, image, { wantsImageInfo });
+    const { overlay } = bench.storage;
+    const prepare = overlay.prepare.bind(overlay);
+    const told: Readonly<Record<string, string>>[] = [];
+    overlay.prepare = async (ctx, key, parent, options) => {
+      told.push(options?.labels ?? {});
+      return prepare(ctx, key, parent, options);
+    };
+    await bench.pull();
+    assert.deepEqual(
+      told.map((labels) => labels[`${prefix}image-ref`]),
+      wantsImageInfo ? [reference, reference] : ["evil.test/x:1", "evil.test/x:1"],
+    );
+    assert.ok(told.every((labels) => labels["containerd.io/snapshot/x"] === "y"));
+    const field = (name: string) => told.map((labels) => labels[`${prefix}${name}`]);
+    const none = [undefined, undefined];
+    assert.deepEqual(field("layer-digest"), wantsImageInfo ? digests : none);
+    assert.deepEqual(field("image-layers"), wantsImageInfo ? [digests.join(), digests[1]] : none);
+    const manifests = [target.digest, target.digest];
+    assert.deepEqual(field("manifest-digest"), wantsImageInfo ? manifests : none);
+  }
+});
+
 test("a layer that a snapshotter stages is committed without being fetched", async (t) => {
   const image = layered(["a", "b", "c"]);
   const given = { capabilities: ["rebase"], unpackLimiter: new DownloadLimit(3) };

@@ -90,6 +90,7 @@ async function treeOf(
       snapshotterName: kind,
       snapshotter,
       capabilities: new Set(limiter ? ["rebase"] : []),
+      wantsImageInfo: false,
       applier: differ,
       configType: "",
       layerTypes: [],

@@ -1,4 +1,6 @@
+import * as v from "valibot";
 import { Mounter } from "#core/mount/mounter.ts";
+import { pluginConfig } from "#pkg/plugin/config.ts";
 import { definePlugin } from "#pkg/plugin/plugin.ts";
 import { BlockingPool } from "#pkg/sys/blocking.ts";
 import { ErofsHandler } from "#plugins/mount/erofs/erofs-handler.ts";
@@ -11,6 +13,7 @@ export function erofsMounts({ sys }: Pick<RuntimeHost, "sys">) {
     type: MountHandlerPlugin,
     id: "erofs",
     requires: {},
+    config: pluginConfig(v.object({}), {}),
     async init({ platforms, resources, stateDir }) {
       platforms.push(hostPlatform());
       const blocking = resources.use(new BlockingPool({ sys }));

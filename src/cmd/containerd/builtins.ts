@@ -1,5 +1,6 @@
 import type { Host } from "#cmd/containerd/host.ts";
 import type { StreamProcessor } from "#core/diff/stream-processors.ts";
+import { SharedTreeWorkers } from "#pkg/archive/shared-tree-workers.ts";
 import type { AnyPlugin } from "#pkg/plugin/plugin.ts";
 import { localContent } from "#plugins/content/local/plugin.ts";
 import { walking } from "#plugins/differ/walking/plugin.ts";
@@ -56,15 +57,16 @@ export function builtins(
   settings: BuiltinSettings = { streamProcessors: [], criRegistry: undefined },
 ): readonly AnyPlugin[] {
   const metrics = daemonMetrics(host);
+  const trees = new SharedTreeWorkers();
   return [
     localContent,
     exchange,
-    native,
-    overlayfs,
+    native(trees),
+    overlayfs(trees),
     boltMetadata,
     gcScheduler(metrics),
     leaseManager,
-    walking(host, settings.streamProcessors),
+    walking(host, settings.streamProcessors, trees),
     streaming,
     bindirVerifier(host),
     localTransfer(host, settings.criRegistry),

@@ -100,8 +100,11 @@ export type ToWorker =
   | { readonly type: "growth"; readonly growth: Growth }
   | { readonly type: "output-credit" };
 
-/** From a worker; `done` or `failed` end a job. */
-export type FromWorker =
+/** From a worker: first that it is `ready`, then what becomes of its jobs. */
+export type FromWorker = { readonly type: "ready" } | FromJob;
+
+/** `done` or `failed` end a job. */
+export type FromJob =
   | { readonly type: "credit" }
   | { readonly type: "output"; readonly chunk: Uint8Array }
   | { readonly type: "done"; readonly result: unknown }

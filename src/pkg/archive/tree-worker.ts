@@ -178,3 +178,5 @@ port.on("message", (message: ToWorker) => {
   input.push(message.type === "end" ? "end" : { chunk: message.chunk });
   onInput?.();
 });
+
+send({ type: "ready" });

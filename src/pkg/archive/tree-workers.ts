@@ -1,6 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import {
+  type FromJob,
   type FromWorker,
   type ToWorker,
   type TreeJobKind,
@@ -17,10 +18,15 @@ export interface TreeWorkersOptions {
   readonly idleMs?: number;
 }
 
-/** More than the layers that are unpacked at once: of those, each may be waiting for a slow registry. */
-const workersMaxDefault = 8;
+/** More than the layers that are unpacked at once, each of which may be waiting for a slow registry. */
+const workersMaxDefault = 16;
 const queueMax = 10_000;
 const idleMsDefault = 10_000;
+/**
+ * A worker costs more to start than most jobs take: one that can wait does so for this long, once all that are started
+ * are at work, before there is another.
+ */
+const patienceMs = 30;
 /** What still hangs in the kernel then is left to it. */
 const closeGraceMs = 5_000;
 /**
@@ -37,6 +43,9 @@ const cancelGraceMs: Readonly<Record<TreeJobKind, number>> = {
   sync: 0,
 };
 
+/** `long`: worth a worker of its own at once, wherever there may be one more. */
+export type Pace = "brief" | "long";
+
 /**
  * Threads that work on directory trees (`TreeJobs`), started when first needed and ended when idle.
  *
@@ -50,6 +59,7 @@ export class TreeWorkers implements AsyncDisposable {
   readonly #idle: TreeWorker[] = [];
   readonly #queue: Array<(worker: TreeWorker) => void> = [];
   #idleTimer: NodeJS.Timeout | undefined;
+  #growTimer: NodeJS.Timeout | undefined;
   #closed = false;
 
   constructor(options: TreeWorkersOptions = {}) {
@@ -62,8 +72,9 @@ export class TreeWorkers implements AsyncDisposable {
     ctx: Context,
     job: TreeJobs[K]["job"] & { readonly kind: K },
     streams: JobStreams = {},
+    pace: Pace = "brief",
   ): Promise<TreeJobs[K]["result"]> {
-    const worker = await this.#acquire(ctx);
+    const worker = await this.#acquire(ctx, pace);
     try {
       // -- the worker answers each kind of job with its result
       return (await worker.run(ctx, job, streams)) as TreeJobs[K]["result"];
@@ -75,6 +86,7 @@ export class TreeWorkers implements AsyncDisposable {
   async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#idleTimer);
+    clearTimeout(this.#growTimer);
     const ended = Promise.all([...this.#all].map((worker) => worker.end()));
     await Promise.race([ended, delay(closeGraceMs, undefined, { ref: false })]);
   }
@@ -83,12 +95,13 @@ export class TreeWorkers implements AsyncDisposable {
     await this.close();
   }
 
-  async #acquire(ctx: Context): Promise<TreeWorker> {
+  async #acquire(ctx: Context, pace: Pace): Promise<TreeWorker> {
     ctx.throwIfEnded();
     if (this.#closed) throw new CodedError("unavailable", "tree workers are closed");
     const idle = this.#idle.pop();
     if (idle) return idle;
-    if (this.#all.size < this.#workersMax) return this.#start();
+    const mayStart = this.#all.size < this.#workersMax;
+    if (mayStart && (pace === "long" || this.#all.size === 0)) return this.#start();
     if (this.#queue.length >= queueMax) throw resourceExhausted(`${queueMax} jobs on trees wait`);
     return this.#wait(ctx);
   }
@@ -96,6 +109,7 @@ export class TreeWorkers implements AsyncDisposable {
   async #wait(ctx: Context): Promise<TreeWorker> {
     const { promise, resolve, reject } = Promise.withResolvers<TreeWorker>();
     this.#queue.push(resolve);
+    this.#growSoon();
     const onAbort = (): void => {
       const at = this.#queue.indexOf(resolve);
       // Not there any more: a worker is on its way, whose job then ends at once.
@@ -109,6 +123,18 @@ export class TreeWorkers implements AsyncDisposable {
     } finally {
       ctx.signal.removeEventListener("abort", onAbort);
     }
+  }
+
+  /** One more worker, if any job still waits then; none while one is on its way, which may serve all that wait. */
+  #growSoon(): void {
+    if (this.#growTimer || this.#closed || this.#queue.length === 0) return;
+    if (this.#all.size >= this.#workersMax) return;
+    this.#growTimer = setTimeout(() => {
+      this.#growTimer = undefined;
+      const isOneComing = this.#all.values().some((worker) => !worker.isReady);
+      if (!isOneComing) this.#queue.shift()?.(this.#start());
+      this.#growSoon();
+    }, patienceMs);
   }
 
   #start(): TreeWorker {
@@ -149,8 +175,9 @@ const giveUp: ToWorker = { type: "growth", growth: { heldBytes: 0, end: "broken"
 class TreeWorker {
   readonly #worker: Worker;
   readonly #onEnd: (worker: TreeWorker) => void;
-  #onMessage: ((message: FromWorker) => void) | undefined;
+  #onMessage: ((message: FromJob) => void) | undefined;
   #alive = true;
+  #ready = false;
 
   constructor(onEnd: (worker: TreeWorker) => void) {
     this.#onEnd = onEnd;
@@ -162,13 +189,21 @@ class TreeWorker {
       trackUnmanagedFds: false,
     });
     this.#worker.unref();
-    this.#worker.on("message", (message: FromWorker) => this.#onMessage?.(message));
+    this.#worker.on("message", (message: FromWorker) => {
+      if (message.type === "ready") this.#ready = true;
+      else this.#onMessage?.(message);
+    });
     this.#worker.on("error", (error) => this.#fail(`tree worker failed: ${messageOf(error)}`));
     this.#worker.on("exit", () => this.#fail("tree worker ended"));
   }
 
   get isAlive(): boolean {
     return this.#alive;
+  }
+
+  /** Whether it has come so far that it can take jobs. */
+  get isReady(): boolean {
+    return this.#ready;
   }
 
   async run(

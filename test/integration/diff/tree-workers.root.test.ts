@@ -149,6 +149,44 @@ describe("tree workers", { skip: needsRoot }, () => {
     await workers.run(ctx, { kind: "remove", path: at });
   });
 
+  test("brief jobs share the worker that is on its way; long ones have their own", async (t) => {
+    // Nobody waits so long that another worker is started.
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    const threads = (): number =>
+      fs
+        .readdirSync("/proc/self/task")
+        .map((id) => fs.readFileSync(`/proc/self/task/${id}/comm`, "utf8").trim())
+        .filter((name) => name === "tree-worker").length;
+    for (const [pace, count] of [
+      ["brief", 1],
+      ["long", 3],
+    ] as const) {
+      await using workers = new TreeWorkers();
+      using root = scratch();
+      const usage = { kind: "usage", path: root.path } as const;
+      await Promise.all([1, 2, 3].map(() => workers.run(ctx, usage, {}, pace)));
+      assert.equal(threads(), count, pace);
+    }
+  });
+
+  test("a brief job does not wait for a long one to end", async () => {
+    await using workers = new TreeWorkers({ workersMax: 2 });
+    using root = scratch();
+    const rest = Promise.withResolvers<void>();
+    const layer = layerOf(file("a"));
+    const stream = async function* (): AsyncGenerator<Uint8Array, void, undefined> {
+      yield layer.subarray(0, 512);
+      await rest.promise;
+      yield layer.subarray(512);
+    };
+    const job = { kind: "apply", root: root.path, file: undefined, options: merged } as const;
+    const applied = workers.run(ctx, job, { input: stream() });
+    using other = scratch();
+    assert.equal((await workers.run(ctx, { kind: "usage", path: other.path })).inodes, 1);
+    rest.resolve();
+    await applied;
+  });
+
   test("close() ends them and refuses more", async () => {
     const workers = new TreeWorkers();
     await workers.close();

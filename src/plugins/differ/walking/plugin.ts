@@ -3,7 +3,7 @@ import type { ProcessorHost } from "#core/diff/processor-chain.ts";
 import type { StreamProcessor } from "#core/diff/stream-processors.ts";
 import { Mounter } from "#core/mount/mounter.ts";
 import { isInUserNamespace } from "#core/mount/user-namespace.ts";
-import { TreeWorkers } from "#pkg/archive/tree-workers.ts";
+import type { SharedTreeWorkers } from "#pkg/archive/shared-tree-workers.ts";
 import { definePlugin } from "#pkg/plugin/plugin.ts";
 import { one, optional } from "#pkg/plugin/requirement.ts";
 import { BlockingPool } from "#pkg/sys/blocking.ts";
@@ -12,7 +12,11 @@ import { WalkingDiffer } from "#plugins/differ/walking/walking-differ.ts";
 import { hostPlatform } from "#plugins/snapshotter/host-platform.ts";
 import { DiffPlugin, MetadataPlugin, MountManagerPlugin } from "#plugins/types.ts";
 
-export function walking(host: ProcessorHost, processors: readonly StreamProcessor[]) {
+export function walking(
+  host: ProcessorHost,
+  processors: readonly StreamProcessor[],
+  trees: SharedTreeWorkers,
+) {
   return definePlugin({
     type: DiffPlugin,
     id: "walking",
@@ -28,7 +32,7 @@ export function walking(host: ProcessorHost, processors: readonly StreamProcesso
           blocking: resources.use(new BlockingPool({ sys: linux })),
         }),
         mounts: needs.mounts,
-        workers: resources.use(new TreeWorkers()),
+        workers: resources.use(trees.acquire()).workers,
         inUserNamespace: await isInUserNamespace(),
         processors: { all: processors, host },
       });

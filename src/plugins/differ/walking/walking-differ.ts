@@ -18,7 +18,7 @@ import type { GrowingFile } from "#pkg/archive/growing-file.ts";
 import type { ExtractOptions } from "#pkg/archive/layer-extractor.ts";
 import type { AppliedLayer } from "#pkg/archive/tree-job.ts";
 import type { JobStreams } from "#pkg/archive/tree-streams.ts";
-import type { TreeWorkers } from "#pkg/archive/tree-workers.ts";
+import type { Pace, TreeWorkers } from "#pkg/archive/tree-workers.ts";
 import type { Any } from "#pkg/any.ts";
 import type { Context } from "#pkg/context.ts";
 import type { Descriptor } from "#pkg/descriptor.ts";
@@ -50,6 +50,9 @@ const syncTimeoutMs = 10 * 60_000;
  */
 const alongMax = 4;
 
+/** From so many bytes on, compressed, a layer is worth a worker of its own. */
+const longBytes = 4 << 20;
+
 /** Where a layer goes, and how it hides what is below it. */
 type Target = ExtractOptions & { readonly root: string };
 
@@ -57,6 +60,7 @@ type Target = ExtractOptions & { readonly root: string };
 interface LayerSource extends AsyncDisposable {
   readonly file: string | number | undefined;
   readonly streams: JobStreams;
+  readonly pace: Pace;
 }
 
 /** Unpacks layers by writing their files, and makes layers by comparing two trees. */
@@ -136,9 +140,10 @@ export class WalkingDiffer implements Differ {
     steps: readonly ProcessorStep[],
     { arriving, payloads = {} }: ApplyOptions,
   ): Promise<LayerSource> {
+    const pace = layer.sizeBytes < longBytes ? "brief" : "long";
     // Processors are given whole blobs.
     if (arriving && steps.length === 0 && this.#alongCount < alongMax) {
-      return this.#along(arriving.file);
+      return this.#along(arriving.file, pace);
     }
     await using stack = new AsyncDisposableStack();
     if (arriving) await settledOrAborted(arriving.stored, ctx);
@@ -152,15 +157,17 @@ export class WalkingDiffer implements Differ {
     return {
       file: chain ? undefined : reader.path,
       streams,
+      pace,
       [Symbol.asyncDispose]: () => owned.disposeAsync(),
     };
   }
 
-  #along(growing: GrowingFile): LayerSource {
+  #along(growing: GrowingFile, pace: Pace): LayerSource {
     this.#alongCount++;
     return {
       file: growing.fd,
       streams: { growing },
+      pace,
       [Symbol.asyncDispose]: async () => void this.#alongCount--,
     };
   }
@@ -188,9 +195,13 @@ export class WalkingDiffer implements Differ {
     return new ProcessorChain({ host: this.#processors.host, steps, reader, payloads });
   }
 
-  #unpack(ctx: Context, { file, streams }: LayerSource, target: Target): Promise<AppliedLayer> {
+  #unpack(
+    ctx: Context,
+    { file, streams, pace }: LayerSource,
+    target: Target,
+  ): Promise<AppliedLayer> {
     const { root, ...options } = target;
-    return this.#workers.run(ctx, { kind: "apply", root, file, options }, streams);
+    return this.#workers.run(ctx, { kind: "apply", root, file, options }, streams, pace);
   }
 
   async #sync(ctx: Context, path: string): Promise<void> {

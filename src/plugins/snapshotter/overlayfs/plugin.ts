@@ -1,7 +1,7 @@
 import * as v from "valibot";
 import { Mounter } from "#core/mount/mounter.ts";
 import { isInUserNamespace } from "#core/mount/user-namespace.ts";
-import { TreeWorkers } from "#pkg/archive/tree-workers.ts";
+import type { SharedTreeWorkers } from "#pkg/archive/shared-tree-workers.ts";
 import { messageOf } from "#pkg/errors.ts";
 import { pluginConfig } from "#pkg/plugin/config.ts";
 import { definePlugin, SkipPlugin } from "#pkg/plugin/plugin.ts";
@@ -23,40 +23,42 @@ const schema = v.object({
   mount_options: v.array(v.string()),
 });
 
-export const overlayfs = definePlugin({
-  type: SnapshotPlugin,
-  id: "overlayfs",
-  requires: {},
-  config: pluginConfig(schema, {
-    root_path: "",
-    upperdir_label: false,
-    sync_remove: false,
-    slow_chown: false,
-    mount_options: [],
-  }),
-  async init({ ctx, config, rootDir, platforms, capabilities, exports, resources, failpoints }) {
-    platforms.push(hostPlatform());
-    const root = config.root_path === "" ? rootDir : config.root_path;
-    exports.set("root", root);
-    const inUserNamespace = await isInUserNamespace();
-    const mountOptions = await completeMountOptions(config.mount_options, inUserNamespace);
-    const mounter = new Mounter({ sys: linux, tempDir: root });
-    await probeOverlay(ctx, mounter, root, mountOptions).catch((error: unknown) => {
-      throw new SkipPlugin(`overlayfs cannot be used in ${root}: ${messageOf(error)}`);
-    });
-    const remapIds = await canMapIds(ctx, mounter, root, mountOptions);
-    if (remapIds) capabilities.push("remap-ids");
-    // Without these, clients copy an image's tree for each mapping, where that is allowed.
-    if (!config.slow_chown) capabilities.push("only-remap-ids");
-    if (!inUserNamespace) capabilities.push("rebase");
-    return OverlaySnapshotter.open(ctx, {
-      root,
-      workers: resources.use(new TreeWorkers()),
-      asyncRemove: !config.sync_remove,
-      upperdirLabel: config.upperdir_label,
-      mountOptions,
-      remapIds,
-      failpoints,
-    });
-  },
-});
+export function overlayfs(trees: SharedTreeWorkers) {
+  return definePlugin({
+    type: SnapshotPlugin,
+    id: "overlayfs",
+    requires: {},
+    config: pluginConfig(schema, {
+      root_path: "",
+      upperdir_label: false,
+      sync_remove: false,
+      slow_chown: false,
+      mount_options: [],
+    }),
+    async init({ ctx, config, rootDir, platforms, capabilities, exports, resources, failpoints }) {
+      platforms.push(hostPlatform());
+      const root = config.root_path === "" ? rootDir : config.root_path;
+      exports.set("root", root);
+      const inUserNamespace = await isInUserNamespace();
+      const mountOptions = await completeMountOptions(config.mount_options, inUserNamespace);
+      const mounter = new Mounter({ sys: linux, tempDir: root });
+      await probeOverlay(ctx, mounter, root, mountOptions).catch((error: unknown) => {
+        throw new SkipPlugin(`overlayfs cannot be used in ${root}: ${messageOf(error)}`);
+      });
+      const remapIds = await canMapIds(ctx, mounter, root, mountOptions);
+      if (remapIds) capabilities.push("remap-ids");
+      // Without these, clients copy an image's tree for each mapping, where that is allowed.
+      if (!config.slow_chown) capabilities.push("only-remap-ids");
+      if (!inUserNamespace) capabilities.push("rebase");
+      return OverlaySnapshotter.open(ctx, {
+        root,
+        workers: resources.use(trees.acquire()).workers,
+        asyncRemove: !config.sync_remove,
+        upperdirLabel: config.upperdir_label,
+        mountOptions,
+        remapIds,
+        failpoints,
+      });
+    },
+  });
+}

@@ -21,6 +21,7 @@ import { boltMetadata } from "#plugins/metadata/plugin.ts";
 import { proxyPlugins } from "#plugins/proxy/plugin.ts";
 import { contentService } from "#plugins/services/content/service.ts";
 import { snapshotsServiceOf } from "#plugins/services/snapshots/service.ts";
+import { NativeSnapshotter } from "#plugins/snapshotter/native/native-snapshotter.ts";
 import { OverlaySnapshotter } from "#plugins/snapshotter/overlayfs/overlay-snapshotter.ts";
 import { MetadataPlugin } from "#plugins/types.ts";
 
@@ -48,29 +49,31 @@ async function storageWith(
   return record.instance as Metadata; // -- what the type of the plugin promises
 }
 
-snapshotterSuite(
-  "overlayfs-proxy-plugin",
-  async (ctx, dir) => {
-    await using stack = new AsyncDisposableStack();
-    const workers = stack.use(new TreeWorkers());
-    const root = join(dir, "overlayfs");
-    const backend = stack.use(await OverlaySnapshotter.open(ctx, { root, workers }));
-    const metadata = await storageWith(stack, dir, {
-      type: "snapshot",
-      service: snapshotsServiceOf(new Map([["mine", backend]])),
-      others: [localContent],
-    });
-    const snapshotter = metadata.snapshotters.get("mine");
-    if (!snapshotter) throw new Error("metadata lost the snapshotter");
-    const owned = stack.move();
-    return { snapshotter, [Symbol.asyncDispose]: () => owned.disposeAsync() };
-  },
-  {
-    mounter: new Mounter({ sys: linux, tempDir: tmpdir() }),
-    renamesLowerDirectories: false,
-    skip: process.getuid?.() === 0 ? undefined : "needs root",
-  },
-);
+for (const name of ["overlayfs", "native"] as const) {
+  const Backend = name === "native" ? NativeSnapshotter : OverlaySnapshotter;
+  snapshotterSuite(
+    `${name}-proxy-plugin`,
+    async (ctx, dir) => {
+      await using stack = new AsyncDisposableStack();
+      const workers = stack.use(new TreeWorkers());
+      const backend = stack.use(await Backend.open(ctx, { root: join(dir, name), workers }));
+      const metadata = await storageWith(stack, dir, {
+        type: "snapshot",
+        service: snapshotsServiceOf(new Map([["mine", backend]])),
+        others: [localContent],
+      });
+      const snapshotter = metadata.snapshotters.get("mine");
+      if (!snapshotter) throw new Error("metadata lost the snapshotter");
+      const owned = stack.move();
+      return { snapshotter, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+    },
+    {
+      mounter: new Mounter({ sys: linux, tempDir: tmpdir() }),
+      renamesLowerDirectories: name === "native",
+      skip: process.getuid?.() === 0 ? undefined : "needs root",
+    },
+  );
+}
 
 contentSuite("metadata over a proxy plugin", {
   labels: true,

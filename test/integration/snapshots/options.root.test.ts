@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Introspection } from "#api/services/introspection/v1/introspection_pb.ts";
 import { Mounter } from "#core/mount/mounter.ts";
@@ -136,20 +136,52 @@ roomTest("with userxattr layers hide what they should, on tmpfs as well", async 
   }
 });
 
-roomTest(
-  "a chain of layers with names longer than a page, and than fsconfig takes",
-  async (room) => {
-    const root = join(room.dir, "n".repeat(200), "m".repeat(200), "overlayfs");
-    mkdirSync(root, { recursive: true });
-    const { commit, see } = await bench(room, { root });
-    let parent = "";
-    for (let i = 0; i < 40; i++) {
-      await commit(`layer-${i}`, parent, (at) => writeFileSync(join(at, `f${i}`), String(i)));
-      parent = `layer-${i}`;
-    }
-    assert.equal(await see(parent, (at) => readdirSync(at).length), 40);
+for (const { what, below } of [
+  { what: "longer than a page", below: ["n".repeat(120)] },
+  {
+    what: "longer than a page, each longer than fsconfig takes",
+    below: ["n".repeat(200), "m".repeat(200)],
   },
-);
+]) {
+  roomTest(
+    `128 layers whose names are ${what} mount, and each hides those below it`,
+    async (room) => {
+      const root = join(room.dir, ...below, "overlayfs");
+      mkdirSync(root, { recursive: true });
+      const { snapshotter, mounter, commit, see } = await bench(room, { root });
+      const layers = Array.from({ length: 128 }, (_, i) => i);
+      let parent = "";
+      for (const i of layers) {
+        await commit(`layer-${i}`, parent, (at) => {
+          writeFileSync(join(at, `f${i}`), String(i));
+          writeFileSync(join(at, "top"), String(i));
+          if (i > 0 && i % 3 === 0) rmSync(join(at, `f${i - 1}`));
+        });
+        parent = `layer-${i}`;
+      }
+      const left = layers.filter((i) => (i + 1) % 3 !== 0);
+      const files = left.map((i) => [`f${i}`, String(i)] as const);
+      const expected: Record<string, string> = { ...Object.fromEntries(files), top: "127" };
+      const look = (at: string): unknown => {
+        const names = readdirSync(at);
+        return Object.fromEntries(
+          names.map((name) => [name, readFileSync(join(at, name), "utf8")]),
+        );
+      };
+      assert.deepEqual(await see(parent, look), expected);
+      const mounts = await snapshotter.prepare(ctx, "active", parent);
+      const lowers = mounts[0]?.options.find((option) => option.startsWith("lowerdir=")) ?? "";
+      assert.ok(lowers.length > 4096, `${lowers.length} bytes`);
+      assert.deepEqual(lowers.split(":").length, 128);
+      await mounter.withTempMount(ctx, mounts, async (at) => {
+        assert.deepEqual(look(at), expected);
+        writeFileSync(join(at, "top"), "128");
+        assert.deepEqual(look(at), { ...expected, top: "128" });
+      });
+      assert.deepEqual(await see(parent, look), expected);
+    },
+  );
+}
 
 roomTest(
   "removal frees the disk at once, or with the clean-up where it is asynchronous",

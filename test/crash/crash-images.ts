@@ -1,11 +1,25 @@
 import { createHash } from "node:crypto";
-import { buildImage, type Image, ociArchive } from "#test/support/images.ts";
+import { buildImage, hostPlatform, type Image, ociArchive } from "#test/support/images.ts";
 import type { Served } from "#test/support/registry/registry.ts";
 import type { TarEntry } from "#test/support/tar.ts";
+
+export const snapshotterNames = ["overlayfs", "native"] as const;
+export type SnapshotterName = (typeof snapshotterNames)[number];
+
+/** A daemon's, so that it unpacks into either by itself too. */
+export const unpackConfig: string = snapshotterNames
+  .flatMap((name) => [
+    "[[plugins.'io.containerd.transfer.v1.local'.unpack_config]]",
+    `platform = 'linux/${hostPlatform.architecture}'`,
+    `snapshotter = '${name}'`,
+  ])
+  .join("\n");
 
 /** An image whose every byte is known, on layers that it shares with others. */
 export interface CrashImage {
   readonly index: number;
+  /** What it is unpacked into. */
+  readonly snapshotter: SnapshotterName;
   /** Under which it is pulled, and under which it is imported. */
   readonly names: { readonly pulled: string; readonly imported: string };
   readonly image: Image;
@@ -32,7 +46,10 @@ function layerEntries(what: string): TarEntry[] {
   return [{ path: what, type: "directory" }, ...files];
 }
 
-/** The lowest layer is every image's, the next one a pair's, the last its own. */
+/**
+ * The lowest layer is every image's, the next one a pair's, the last its own. Pairs are unpacked into one snapshotter
+ * and the other in turn.
+ */
 export function crashImage(index: number, registryHost: string): CrashImage {
   const layers = ["all", `pair-${index >> 1}`, `own-${index}`];
   const image = buildImage({ layers: layers.map(layerEntries) });
@@ -45,7 +62,8 @@ export function crashImage(index: number, registryHost: string): CrashImage {
     name: byRole.get(i === 0 ? "diff0" : `chain${i}`) ?? "",
     files: new Map(layers.slice(0, i + 1).flatMap((layer) => [...layerFiles(layer)])),
   }));
-  return { index, names, image, archive: ociArchive(image, names.imported), chains };
+  const snapshotter = snapshotterNames[(index >> 1) % 2] ?? "overlayfs";
+  return { index, snapshotter, names, image, archive: ociArchive(image, names.imported), chains };
 }
 
 export function servedImages(count: number): readonly Served[] {

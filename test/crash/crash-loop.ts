@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { crashImage, servedImages } from "#test/crash/crash-images.ts";
+import { crashImage, servedImages, unpackConfig } from "#test/crash/crash-images.ts";
 import { checkStarted } from "#test/crash/daemon-check.ts";
-import { type Told, workload } from "#test/crash/daemon-workload.ts";
+import { type Fate, type Told, workload } from "#test/crash/daemon-workload.ts";
 import { type Daemon, startDaemon } from "#test/support/daemon.ts";
 import { startRegistry } from "#test/support/registry/registry.ts";
 import type { Room } from "#test/support/room.ts";
@@ -25,16 +25,14 @@ export async function crashLoop(
 ): Promise<readonly string[]> {
   const registry = room.resources.use(await startRegistry(servedImages(imageCount)));
   const images = Array.from({ length: imageCount }, (_, i) => crashImage(i, registry.host));
-  const told: Told = new Map();
-  const daemon = await startDaemon(room, { kind: "ours" });
+  const told: Told = { images: new Map(), containers: new Map() };
+  const daemon = await startDaemon(room, { kind: "ours", config: unpackConfig });
   const lines: string[] = [];
   for (const seed of seeds) {
     try {
       await workload({ room, daemon, images, told, seed, end: () => crash.end(daemon) });
-      const before = [...told.values()];
-      const count = (what: string): number => before.filter((one) => one === what).length;
       lines.push(
-        `seed ${seed}: ${count("here")} here, ${count("gone")} gone, ${count("unsure")} unsure`,
+        `seed ${seed}: images ${counted(told.images)}; containers ${counted(told.containers)}`,
       );
       const logged = (await daemon.log()).length;
       await daemon.start();
@@ -49,4 +47,10 @@ export async function crashLoop(
     }
   }
   return lines;
+}
+
+function counted(told: ReadonlyMap<string, Fate>): string {
+  const fates = [...told.values()];
+  const count = (fate: Fate): string => `${fates.filter((one) => one === fate).length} ${fate}`;
+  return [count("here"), count("gone"), count("unsure")].join(", ");
 }

@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { Containers } from "#api/services/containers/v1/containers_pb.ts";
 import { Images } from "#api/services/images/v1/images_pb.ts";
 import { Leases } from "#api/services/leases/v1/leases_pb.ts";
 import { ProxyContentStore } from "#core/content/proxy.ts";
 import { readBlob } from "#core/content/content.ts";
+import type { Mount } from "#core/mount/mount.ts";
 import { Mounter } from "#core/mount/mounter.ts";
 import { GrpcSnapshotter } from "#core/snapshots/proxy.ts";
 import type { SnapshotInfo } from "#core/snapshots/snapshots.ts";
@@ -13,8 +15,12 @@ import { parseDigest } from "#pkg/digest.ts";
 import { createClient } from "#pkg/rpc/client.ts";
 import { GrpcTransport } from "#pkg/rpc/grpc/transport.ts";
 import { linux } from "#pkg/sys/linux.ts";
-import type { CrashImage } from "#test/crash/crash-images.ts";
-import { collect, type Told } from "#test/crash/daemon-workload.ts";
+import {
+  type CrashImage,
+  snapshotterNames,
+  type SnapshotterName,
+} from "#test/crash/crash-images.ts";
+import { collect, containerOf, type Told } from "#test/crash/daemon-workload.ts";
 import type { Daemon } from "#test/support/daemon.ts";
 import type { Room } from "#test/support/room.ts";
 
@@ -36,12 +42,14 @@ export async function checkStarted(started: Started): Promise<void> {
   const check = new Check(ctx, transport, started);
   await check.images();
   await check.snapshots();
+  await check.containers();
   const leases = createClient(Leases, transport);
   for (const { id } of (await leases.list(ctx, { filters: [] })).leases)
     await leases.delete(ctx, { id });
   await collect(ctx, transport);
   await check.images();
   await check.snapshots();
+  await check.containers();
   await collect(ctx, transport);
   await check.noRubbish();
 }
@@ -51,30 +59,33 @@ class Check {
   readonly #transport: GrpcTransport;
   readonly #started: Started;
   readonly #content: ProxyContentStore;
-  readonly #snapshotter: GrpcSnapshotter;
+  readonly #snapshotters: ReadonlyMap<SnapshotterName, GrpcSnapshotter>;
 
   constructor(ctx: Context, transport: GrpcTransport, started: Started) {
     this.#ctx = ctx;
     this.#transport = transport;
     this.#started = started;
     this.#content = new ProxyContentStore(transport);
-    this.#snapshotter = new GrpcSnapshotter(transport, "overlayfs");
+    this.#snapshotters = new Map(
+      snapshotterNames.map((name) => [name, new GrpcSnapshotter(transport, name)]),
+    );
   }
 
   async images(): Promise<void> {
     const { images, told } = this.#started;
     const listed = (await createClient(Images, this.#transport).list(this.#ctx, {})).images;
     const names = listed.map(({ name }) => name);
-    for (const [name, what] of told) {
-      if (what === "unsure") told.set(name, names.includes(name) ? "unsure" : "gone");
-      else assert.equal(names.includes(name), what === "here", `${name} was said to be ${what}`);
+    for (const [name, fate] of told.images) {
+      if (fate === "unsure") told.images.set(name, names.includes(name) ? "unsure" : "gone");
+      else assert.equal(names.includes(name), fate === "here", `${name} was said to be ${fate}`);
     }
-    const snapshots = new Set((await this.#listSnapshots()).map(({ name }) => name));
     for (const image of images) {
+      const { snapshotter } = image;
+      const snapshots = new Set((await this.#list(snapshotter)).map(({ name }) => name));
       for (const name of Object.values(image.names).filter((one) => names.includes(one))) {
         // Listed is whole, also where the crash came before the answer.
         await this.#assertContent(image);
-        if (told.get(name) !== "here") continue;
+        if (told.images.get(name) !== "here") continue;
         for (const chain of image.chains)
           assert.ok(snapshots.has(chain.name), `${name}: ${chain.name}`);
       }
@@ -94,27 +105,57 @@ class Check {
 
   /** Every committed snapshot mounts and shows the files of its layers. */
   async snapshots(): Promise<void> {
-    const { images, room } = this.#started;
+    const { images } = this.#started;
     const files = new Map(images.flatMap(({ chains }) => chains).map((c) => [c.name, c.files]));
-    const mounter = new Mounter({ sys: linux, tempDir: room.dir });
-    for (const { kind, name } of await this.#listSnapshots()) {
-      if (kind !== "committed") continue;
-      const expected = files.get(name);
-      assert.ok(expected, `${name} is a chain of the images`);
-      const view = `check ${name}`;
-      const labels = { "containerd.io/gc.root": "while it is looked at" };
-      const mounts = await this.#snapshotter.view(this.#ctx, view, name, { labels });
-      await mounter.withTempMount(this.#ctx, mounts, async (dir) => {
-        for (const [path, bytes] of expected) {
-          const found = await readFile(join(dir, path));
-          assert.ok(bytes.equals(found), `${name}: ${path}: ${found.length} of ${bytes.length}`);
-        }
-      });
-      await this.#snapshotter.remove(this.#ctx, view);
+    for (const [snapshotterName, snapshotter] of this.#snapshotters) {
+      for (const { kind, name } of await this.#list(snapshotterName)) {
+        if (kind !== "committed") continue;
+        const expected = files.get(name);
+        assert.ok(expected, `${name} is a chain of the images`);
+        const view = `check ${name}`;
+        const labels = { "containerd.io/gc.root": "while it is looked at" };
+        const mounts = await snapshotter.view(this.#ctx, view, name, { labels });
+        await this.#assertShows(mounts, expected, `${snapshotterName} ${name}`);
+        await snapshotter.remove(this.#ctx, view);
+      }
     }
   }
 
-  /** What the backends' folders hold is what is recorded. */
+  /** Every container that is listed has its snapshot, which shows its image. */
+  async containers(): Promise<void> {
+    const { images, told } = this.#started;
+    const listed = (await this.#listContainers()).map(({ id }) => id);
+    for (const [id, fate] of told.containers) {
+      if (fate === "unsure") told.containers.set(id, listed.includes(id) ? "here" : "gone");
+      else assert.equal(listed.includes(id), fate === "here", `${id} was said to be ${fate}`);
+    }
+    for (const id of listed) {
+      const image = images.find((one) => containerOf(one) === id);
+      const snapshotter = image && this.#snapshotters.get(image.snapshotter);
+      assert.ok(image && snapshotter, id);
+      const info = await snapshotter.stat(this.#ctx, id);
+      const top = image.chains.at(-1);
+      assert.deepEqual([info.kind, info.parent], ["active", top?.name]);
+      const mounts = await snapshotter.mounts(this.#ctx, id);
+      await this.#assertShows(mounts, top?.files ?? new Map(), `${image.snapshotter} ${id}`);
+    }
+  }
+
+  async #assertShows(
+    mounts: readonly Mount[],
+    expected: ReadonlyMap<string, Buffer>,
+    what: string,
+  ): Promise<void> {
+    const mounter = new Mounter({ sys: linux, tempDir: this.#started.room.dir });
+    await mounter.withTempMount(this.#ctx, mounts, async (dir) => {
+      for (const [path, bytes] of expected) {
+        const found = await readFile(join(dir, path));
+        assert.ok(bytes.equals(found), `${what}: ${path}: ${found.length} of ${bytes.length}`);
+      }
+    });
+  }
+
+  /** What the backends' folders hold is what is recorded, and no snapshot is left of a container that is gone. */
   async noRubbish(): Promise<void> {
     const { root } = this.#started.daemon;
     const store = join(root, "io.containerd.content.v1.content");
@@ -125,12 +166,29 @@ class Check {
     assert.deepEqual(blobs.toSorted(), recorded.toSorted());
     const ingests = await this.#content.listStatuses(this.#ctx);
     assert.equal((await readdir(join(store, "ingest"))).length, ingests.length);
-    const overlayfs = join(root, "io.containerd.snapshotter.v1.overlayfs/snapshots");
-    await this.#snapshotter.cleanup(this.#ctx);
-    assert.equal((await readdir(overlayfs)).length, (await this.#listSnapshots()).length);
+    const containers = await this.#listContainers();
+    // The only one whose removals leave something to do.
+    await this.#snapshotters.get("overlayfs")?.cleanup(this.#ctx);
+    for (const name of this.#snapshotters.keys()) {
+      const snapshots = await this.#list(name);
+      const directories = join(root, `io.containerd.snapshotter.v1.${name}/snapshots`);
+      assert.equal((await readdir(directories)).length, snapshots.length, name);
+      const inUse = snapshots.filter(({ kind }) => kind !== "committed");
+      const owners = containers.filter(({ snapshotter }) => snapshotter === name);
+      assert.deepEqual(
+        inUse.map((one) => one.name).toSorted(),
+        owners.map(({ id }) => id).toSorted(),
+      );
+    }
   }
 
-  #listSnapshots(): Promise<SnapshotInfo[]> {
-    return Array.fromAsync(this.#snapshotter.list(this.#ctx));
+  async #listContainers(): Promise<{ id: string; snapshotter: string }[]> {
+    return (await createClient(Containers, this.#transport).list(this.#ctx, {})).containers;
+  }
+
+  #list(name: SnapshotterName): Promise<SnapshotInfo[]> {
+    const snapshotter = this.#snapshotters.get(name);
+    assert.ok(snapshotter);
+    return Array.fromAsync(snapshotter.list(this.#ctx));
   }
 }

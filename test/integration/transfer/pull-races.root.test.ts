@@ -9,7 +9,12 @@ import { parseDigest } from "#pkg/digest.ts";
 import { isNotFound } from "#pkg/errors.ts";
 import { createClient } from "#pkg/rpc/client.ts";
 import { GrpcTransport } from "#pkg/rpc/grpc/transport.ts";
-import { type CrashImage, crashImage, servedImages } from "#test/crash/crash-images.ts";
+import {
+  type CrashImage,
+  crashImage,
+  servedImages,
+  unpackConfig,
+} from "#test/crash/crash-images.ts";
 import { collect, pull } from "#test/crash/daemon-workload.ts";
 import { Random } from "#test/crash/random.ts";
 import { type Daemon, startDaemon } from "#test/support/daemon.ts";
@@ -36,7 +41,7 @@ async function assertWhole({ ctx, transport, image }: Puller): Promise<void> {
     const read = await readBlob(ctx, content, { digest: parseDigest(digest) }, bytes.length);
     assert.ok(Buffer.from(bytes).equals(read), digest);
   }
-  const snapshotter = new GrpcSnapshotter(transport, "overlayfs");
+  const snapshotter = new GrpcSnapshotter(transport, image.snapshotter);
   for (const { name } of image.chains) {
     assert.equal((await snapshotter.stat(ctx, name)).kind, "committed");
   }
@@ -44,10 +49,11 @@ async function assertWhole({ ctx, transport, image }: Puller): Promise<void> {
 
 /** Pulls, looks, waits a little, looks again, and removes its name: half of them wait for the collection. */
 async function pullAndRemove(puller: Puller, random: Random): Promise<void> {
-  const { ctx, transport, daemon, name } = puller;
+  const { ctx, transport, daemon, image, name } = puller;
+  const byCtr = ["images", "pull", "--plain-http", "--snapshotter", image.snapshotter, name];
   for (let round = 0; round < rounds; round++) {
-    if (random.below(4) === 0) await daemon.ctrOk(["images", "pull", "--plain-http", name]);
-    else await pull(ctx, transport, name);
+    if (random.below(4) === 0) await daemon.ctrOk(byCtr);
+    else await pull(ctx, transport, image, name);
     await assertWhole(puller);
     await delay(random.below(40));
     await assertWhole(puller);
@@ -75,7 +81,7 @@ async function openPullers(room: Room, daemon: Daemon): Promise<Puller[]> {
 roomTest(
   "nobody sees a pulled image lose a part while others pull, remove and collect its layers",
   async (room) => {
-    const daemon = await startDaemon(room, { kind: "ours" });
+    const daemon = await startDaemon(room, { kind: "ours", config: unpackConfig });
     const all = await openPullers(room, daemon);
     const [first] = all;
     assert.ok(first);

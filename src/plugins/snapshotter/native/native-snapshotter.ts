@@ -20,6 +20,9 @@ export interface NativeSnapshotterOptions {
   readonly failpoints?: Failpoints | undefined;
 }
 
+/** On what an image's layer is being unpacked into: the name under which it will be committed. */
+const unpackLabel = "containerd.io/snapshot.ref";
+
 /**
  * Snapshots as full copies of their parents, sharing blocks where the file system can: works
  * everywhere, slowly.
@@ -164,7 +167,7 @@ export class NativeSnapshotter implements Snapshotter {
       };
       // A view of a parent is the parent.
       if (kind === "view" && parentId !== undefined) return this.#mountsOf(await record());
-      const fill = (dir: string): Promise<void> => this.#fill(ctx, dir, parentId);
+      const fill = (dir: string): Promise<void> => this.#fill(ctx, dir, parentId, labels);
       return this.#mountsOf(await this.#directories.create(ctx, id, fill, record));
     } catch (error) {
       throw wrap("failed to create snapshot", error);
@@ -185,17 +188,25 @@ export class NativeSnapshotter implements Snapshotter {
         continue;
       }
       const { parentIds } = await this.#records.chain(info.name);
-      const fill = (dir: string): Promise<void> => this.#fill(ctx, dir, parentIds[0]);
+      const fill = (dir: string): Promise<void> => this.#fill(ctx, dir, parentIds[0], info.labels);
       await this.#directories.create(ctx, id, fill, async () => {});
       ctx.logger.warn("made the directory of a snapshot again", { snapshot: info.name, id });
     }
   }
 
-  async #fill(ctx: Context, dir: string, parentId: number | undefined): Promise<void> {
+  async #fill(
+    ctx: Context,
+    dir: string,
+    parentId: number | undefined,
+    labels: Labels,
+  ): Promise<void> {
     await chmod(dir, 0o755);
     if (parentId === undefined) return;
     const from = this.#directories.path(parentId);
     await this.#workers.run(ctx, { kind: "copy", from, to: dir });
+    // Torn by a power cut, it would stand for the image. What is unpacked into is synced by its
+    // commit.
+    if (labels[unpackLabel] === undefined) await this.#directories.sync(ctx);
   }
 
   #mountsOf({ id, info, parentIds }: SnapshotChain): readonly Mount[] {

@@ -12,6 +12,7 @@ const recorded = readFileSync(join(import.meta.dirname, "config-of-go-2.txt"), "
 /** Ours alone, or another default; docs/compat.md says why. */
 const differs: Readonly<Record<string, string>> = {
   "plugins/io.containerd.shim.v1.manager/grouping": '"namespace"',
+  "plugins/io.containerd.shim.v1.manager/standby": "true",
   "plugins/io.containerd.transfer.v1.local/docker_config": '""',
   "plugins/io.containerd.transfer.v1.local/referrers": "[]",
   "plugins/io.containerd.transfer.v1.local/max_concurrent_unpacks": "2",

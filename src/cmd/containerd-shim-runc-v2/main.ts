@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { resolveDirectly } from "#pkg/direct-imports.ts";
 import { CodedError, messageOf } from "#pkg/errors.ts";
@@ -20,6 +21,10 @@ async function main(): Promise<void> {
     await info(name, logger);
     return;
   }
+  if (flags.action === "standby") {
+    const { standBy } = await import("./standby.ts");
+    return standBy(name);
+  }
   assertTask(flags);
   switch (flags.action) {
     case "start": {
@@ -34,12 +39,12 @@ async function main(): Promise<void> {
     }
     case "supervise": {
       const { supervise } = await import("./supervise.ts");
-      return supervise(flags, logger);
+      return supervise(flags, logger, readFileSync(0, "utf8"));
     }
     default:
       throw new CodedError(
         "invalid-argument",
-        `action ${JSON.stringify(flags.action)} is none of start, delete, supervise`,
+        `action ${JSON.stringify(flags.action)} is none of start, delete, supervise, standby`,
       );
   }
 }

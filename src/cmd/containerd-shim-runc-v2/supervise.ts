@@ -28,11 +28,11 @@ const oomScoreMax = 1000;
 /**
  * Becomes the supervisor of a group, or finds the one there is.
  *
- * Standard input says what is inherited from the supervisor before, or nothing. Standard output
+ * `manifest` says what is inherited from the supervisor before, if anything. Standard output
  * gets one line of JSON when the group can be reached (`version`, `address`, `protocol`, `pid`,
  * `metadata`) and is then let go. Started by the daemon in a session of its own; outlives it.
  */
-export async function supervise(flags: Flags, logger: Logger): Promise<never> {
+export async function supervise(flags: Flags, logger: Logger, manifest: string): Promise<never> {
   const { namespace, id: group, address: daemonAddress } = flags;
   const eventsPath = process.env["TTRPC_ADDRESS"] ?? "";
   if (eventsPath === "") throw new CodedError("invalid-argument", "TTRPC_ADDRESS is not set");
@@ -44,7 +44,7 @@ export async function supervise(flags: Flags, logger: Logger): Promise<never> {
   // Without a state directory it has no successor, and hands nothing over.
   const metadata = flags.state === "" ? {} : { [handoverKey]: handoverPath };
   // First of all: what is inherited must not get to a child.
-  const inheritance = Inheritance.read(linux, readFileSync(0, "utf8"));
+  const inheritance = Inheritance.read(linux, manifest);
   raiseOomScore(logger);
   settle(flags);
   // A fault in one operation must not take the streams of every other container with it.

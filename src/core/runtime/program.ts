@@ -30,7 +30,8 @@ export interface LaunchRequest {
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string>>;
   readonly cwd: string;
-  readonly stdin: Uint8Array;
+  /** Undefined leaves it open until `feed`. */
+  readonly stdin: Uint8Array | undefined;
   /** Inherited as descriptors 3, 4, ...; they stay open here. */
   readonly fds: readonly number[];
 }
@@ -42,6 +43,8 @@ export interface LaunchedProgram {
   readonly announcement: Promise<string>;
   /** Resolves when it has ended, with words as `ProgramResult.failure`. */
   readonly exited: Promise<string>;
+  /** All of its standard input, where it was started without. */
+  feed(stdin: Uint8Array): void;
   /** Kills it where it has not ended. */
   kill(): void;
 }

@@ -58,6 +58,8 @@ export interface ShimManagerOptions {
   readonly failpoints?: Failpoints;
   /** How long a supervisor stays for the next task. */
   readonly supervisorLingerMs?: number;
+  /** Whether a supervisor is started before there is a container for it. */
+  readonly hasStandby?: boolean;
 }
 
 const defaultLingerMs = 10_000;
@@ -108,6 +110,8 @@ export class ShimManager implements AsyncDisposable {
       dial: options.dial,
       keep: options.keep,
       lingerMs: options.supervisorLingerMs ?? defaultLingerMs,
+      grouping: options.groups.grouping,
+      hasStandby: options.hasStandby ?? false,
       onReplaced: (supervisor) => this.#inBackground(this.#reconcile(supervisor)),
       onGivenUp: (supervisor, error) => this.#onGivenUp(supervisor, error),
     });

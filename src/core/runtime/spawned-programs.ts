@@ -30,6 +30,7 @@ const announcementBytesMax = 64 << 10;
  */
 const drainTimeoutMs = 1_000;
 const SIGKILL = 9;
+const noInput = new Uint8Array();
 
 /** Programs by posix_spawn: `child_process` would stop the loop for milliseconds at each start. */
 export class SpawnedPrograms implements ProgramRunner {
@@ -80,7 +81,8 @@ export class SpawnedPrograms implements ProgramRunner {
     const { spawn, reaper } = this.#options;
     using streams = new DisposableStack();
     using childEnds = new DisposableStack();
-    const stdin = this.#input(request.stdin, streams, childEnds);
+    const input = request.stdin ? undefined : this.#openInput(streams, childEnds);
+    const stdin = input?.fd ?? this.#input(request.stdin ?? noInput, streams, childEnds);
     const stdout = this.#output(announcementBytesMax, streams, childEnds);
     const { pid } = spawn({
       path: request.path,
@@ -107,7 +109,8 @@ export class SpawnedPrograms implements ProgramRunner {
     const kill = (): void => {
       if (!isOver) this.#kill(pid);
     };
-    return { pid, announcement, exited, kill };
+    const feed = (data: Uint8Array): void => void input?.socket.end(data);
+    return { pid, announcement, exited, feed, kill };
   }
 
   #kill(pid: number): void {
@@ -126,14 +129,20 @@ export class SpawnedPrograms implements ProgramRunner {
       childEnds.defer(() => sys.close(fd));
       return fd;
     }
+    const { fd, socket } = this.#openInput(streams, childEnds);
+    socket.end(data);
+    return fd;
+  }
+
+  #openInput(streams: DisposableStack, childEnds: DisposableStack): { fd: Fd; socket: Socket } {
+    const { sys } = this.#options;
     const { read, write } = sys.pipe2(0);
     childEnds.defer(() => sys.close(read));
     const socket = new Socket({ fd: write, readable: false, writable: true });
     streams.defer(() => socket.destroy());
     // A program that ends without reading its input is not at fault.
     socket.on("error", () => socket.destroy());
-    socket.end(data);
-    return read;
+    return { fd: read, socket };
   }
 
   #output(

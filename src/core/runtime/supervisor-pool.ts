@@ -8,10 +8,12 @@ import {
 } from "#core/runtime/bootstrap.ts";
 import type { HeldProcess, KeeperDialer } from "#core/runtime/descriptor-keeper.ts";
 import { formatManifest, handoverKey } from "#core/runtime/handover.ts";
+import type { LaunchedProgram } from "#core/runtime/program.ts";
 import type { ShimDialer } from "#core/runtime/shim-connection.ts";
 import { type ShimHost, shimEnvironment } from "#core/runtime/shim-command.ts";
+import { formatOrder, Standby } from "#core/runtime/standby.ts";
 import { Supervisor } from "#core/runtime/supervisor.ts";
-import type { SupervisorGroup } from "#core/runtime/supervisor-group.ts";
+import type { Grouping, SupervisorGroup } from "#core/runtime/supervisor-group.ts";
 import { TaskProxy } from "#core/runtime/task-proxy.ts";
 import type { Context } from "#pkg/context.ts";
 import { CodedError, isErrno, wrap } from "#pkg/errors.ts";
@@ -28,6 +30,9 @@ export interface SupervisorPoolOptions {
   /** Undefined keeps nothing: a terminal then ends with its supervisor. */
   readonly keep: KeeperDialer | undefined;
   readonly lingerMs: number;
+  readonly grouping: Grouping;
+  /** Whether one is started ahead, for the next group that is to come. */
+  readonly hasStandby: boolean;
   /** A successor serves the users of one that died. */
   onReplaced(supervisor: Supervisor): void;
   onGivenUp(supervisor: Supervisor, error: unknown): void;
@@ -36,6 +41,9 @@ export interface SupervisorPoolOptions {
 const filePrefix = ".supervisor-";
 /** For one that an earlier daemon left without a task. */
 const forgottenTimeoutMs = 2_000;
+const standbyDelayMs = 2_000;
+/** Of the id of a namespace, and of a group. */
+const idLengthMax = 76;
 
 /**
  * The supervisors of all groups, each there while somebody uses it and a little longer.
@@ -47,9 +55,14 @@ export class SupervisorPool {
   readonly #options: SupervisorPoolOptions;
   readonly #supervisors = new Map<string, Supervisor>();
   readonly #removals = new Set<Promise<void>>();
+  readonly #standby: Standby;
 
   constructor(options: SupervisorPoolOptions) {
     this.#options = options;
+    const { logger } = options.lifetime;
+    const launch = (): LaunchedProgram => launchStandby(options);
+    this.#standby = new Standby({ launch, delayMs: standbyDelayMs, logger });
+    this.#prepareStandby();
   }
 
   /** The group's supervisor with the bundle among its users. */
@@ -79,6 +92,7 @@ export class SupervisorPool {
 
   /** Those without users end; the others are left alone. */
   async close(): Promise<void> {
+    this.#standby[Symbol.dispose]();
     await Promise.all([...this.#supervisors.values()].map((supervisor) => supervisor.close()));
     this.#supervisors.clear();
     await Promise.all(this.#removals);
@@ -109,7 +123,7 @@ export class SupervisorPool {
       },
       lingerMs,
       launch: async (ctx, kept) => {
-        const bootstrap = await launchSupervisor(ctx, group, { ...this.#options, kept });
+        const bootstrap = await this.#launch(ctx, group, kept);
         // Of one that has just ended: the same name.
         await Promise.all(this.#removals);
         await writeFile(`${file}.new`, formatBootstrap(bootstrap), { mode: 0o600 });
@@ -125,10 +139,37 @@ export class SupervisorPool {
     return supervisor;
   }
 
+  async #launch(
+    ctx: Context,
+    group: SupervisorGroup,
+    kept: readonly HeldProcess[],
+  ): Promise<BootstrapResult> {
+    // What is inherited comes with the start of a process, and so does a cgroup that it joins.
+    const isPlain = kept.length === 0 && group.cgroup === "";
+    const standby = isPlain ? this.#standby.take() : undefined;
+    try {
+      if (standby) return await orderSupervisor(ctx, group, { ...this.#options, standby });
+    } catch (error) {
+      ctx.throwIfEnded();
+      ctx.logger.warn("a supervisor that was started ahead does not serve", { error });
+    } finally {
+      this.#prepareStandby();
+    }
+    return launchSupervisor(ctx, group, { ...this.#options, kept });
+  }
+
+  /** Where containers share a supervisor by their namespace, the first one is that of nearly all. */
+  #prepareStandby(): void {
+    const { hasStandby, grouping } = this.#options;
+    if (!hasStandby) return;
+    if (grouping !== "namespace" || this.#supervisors.size === 0) this.#standby.prepare();
+  }
+
   /** Without a file the process goes on, and the next daemon is to find it by that. */
   #forget(group: SupervisorGroup, supervisor: Supervisor, file: string | undefined): void {
     if (this.#supervisors.get(keyOf(group)) !== supervisor) return;
     this.#supervisors.delete(keyOf(group));
+    this.#prepareStandby();
     if (file === undefined) return;
     const removal = rm(file, { force: true })
       .catch((error: unknown) => {
@@ -161,12 +202,40 @@ async function launchSupervisor(
   const program = host.programs.launch({
     path: binary,
     args: supervisorArguments(group, host, stateDir),
-    // As many threads for the runtimes it starts as upstream's shim leaves them.
-    env: { ...shimEnvironment(host, group.namespace), GOMAXPROCS: "4" },
+    env: supervisorEnvironment(host, group.namespace),
     cwd: "/",
     stdin: formatManifest(kept.map(({ ends, ...name }) => ({ ...name, roles: [...ends.keys()] }))),
     fds: kept.flatMap(({ ends }) => [...ends.values()]),
   });
+  return readiness(ctx, program);
+}
+
+function launchStandby({ host, binary, stateDir }: SupervisorPoolOptions): LaunchedProgram {
+  const longest = "x".repeat(idLengthMax);
+  const group = { namespace: longest, id: longest, cgroup: "" };
+  const args = supervisorArguments(group, host, stateDir).join(" ");
+  return host.programs.launch({
+    path: binary,
+    // Blanks: where it will show what it serves, as one does that was started for it.
+    args: ["standby", " ".repeat(args.length)],
+    env: supervisorEnvironment(host, ""),
+    cwd: "/",
+    stdin: undefined,
+    fds: [],
+  });
+}
+
+function orderSupervisor(
+  ctx: Context,
+  group: SupervisorGroup,
+  { host, stateDir, standby }: SupervisorPoolOptions & { readonly standby: LaunchedProgram },
+): Promise<BootstrapResult> {
+  standby.feed(formatOrder(supervisorArguments(group, host, stateDir)));
+  return readiness(ctx, standby);
+}
+
+/** Resolves when it can be reached. */
+async function readiness(ctx: Context, program: LaunchedProgram): Promise<BootstrapResult> {
   let announcement: string;
   try {
     announcement = await settledOrAborted(program.announcement, ctx);
@@ -181,6 +250,11 @@ async function launchSupervisor(
   const failure = await settledOrAborted(program.exited, ctx);
   const said = `it said ${JSON.stringify(announcement.slice(0, 200))}`;
   throw new CodedError("unknown", `supervisor did not start: ${failure || said}`);
+}
+
+function supervisorEnvironment(host: ShimHost, namespace: string): Record<string, string> {
+  // As many threads for the runtimes it starts as upstream's shim leaves them.
+  return { ...shimEnvironment(host, namespace), GOMAXPROCS: "4" };
 }
 
 function supervisorArguments(

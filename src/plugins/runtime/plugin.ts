@@ -62,8 +62,10 @@ const managerConfig = pluginConfig(
     socket_dir: v.string(),
     /** Ours alone: which containers share a supervisor. */
     grouping: v.picklist(groupings),
+    /** Ours too: whether a supervisor is started ahead, so that the first container need not wait for one. */
+    standby: v.boolean(),
   }),
-  { env: [], socket_dir: "", grouping: "namespace" as const },
+  { env: [], socket_dir: "", grouping: "namespace" as const, standby: true },
   migrateSchedCore,
 );
 
@@ -98,6 +100,7 @@ export function shimManager(host: RuntimeHost) {
         },
         search: { daemonDir: dirname(host.containerdBinary), path: host.env["PATH"] ?? "" },
         supervisorBinary: host.supervisorBinary,
+        hasStandby: config.standby,
         groups: {
           grouping: config.grouping,
           hasSchedCore: (shimEnv["SCHED_CORE"] ?? host.env["SCHED_CORE"] ?? "") !== "",

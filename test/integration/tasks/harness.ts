@@ -252,6 +252,7 @@ function launchLater(
     pid: 0,
     announcement: launched.then((program) => program.announcement),
     exited: launched.then((program) => program.exited),
+    feed: (stdin) => void launched.then((program) => program.feed(stdin)),
     kill: () => void launched.then((program) => program.kill()),
   };
 }

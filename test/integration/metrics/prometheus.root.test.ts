@@ -74,7 +74,12 @@ roomTest("the daemon, its calls and its containers tell Prometheus how they are"
   assert.equal(value(`grpc_server_handling_seconds_count{${start}}`), 1);
   assert.ok(value("process_resident_memory_bytes") > 0);
   assert.match(text, /^containerd_build_info_total\{revision="[^"]+",version="[^"]+"\} 1$/m);
-  assert.doesNotMatch(await scrape(), /^container_/m);
+  await daemon.ctrOk(["leases", "create", "--id", "collect"]);
+  await daemon.ctrOk(["leases", "rm", "--sync", "collect"]);
+  const after = await scrape();
+  assert.doesNotMatch(after, /^container_/m);
+  assert.match(after, /^containerd_gc_collections_total\{status="success"\} [1-9]/m);
+  assert.match(after, /^containerd_gc_gc_seconds_count [1-9]/m);
 });
 
 /** The two daemons refuse each other's folders, so each has a room. */

@@ -1,6 +1,6 @@
 import { copyFileSync, existsSync, linkSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { create, toBinary } from "@bufbuild/protobuf";
+import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { type Any, AnySchema } from "@bufbuild/protobuf/wkt";
 import { OptionsSchema } from "#api/types/runc/options/oci_pb.ts";
 import { debianProgram } from "#test/support/debian.ts";
@@ -104,7 +104,7 @@ export function execSpec(args: readonly string[], options: BundleOptions = {}): 
   });
 }
 
-export function runcOptions(options: { binaryName?: string; root?: string }): Any {
+export function runcOptions(options: MessageInitShape<typeof OptionsSchema>): Any {
   return create(AnySchema, {
     typeUrl: OptionsSchema.typeName,
     value: toBinary(OptionsSchema, create(OptionsSchema, options)),

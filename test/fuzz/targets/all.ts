@@ -23,6 +23,7 @@ const targets: Readonly<Record<string, () => Promise<{ readonly target: FuzzTarg
   IntegCreateContainer: () => import("#test/fuzz/targets/integ-create-container.ts"),
   LeaseManager: () => import("#test/fuzz/targets/lease-manager.ts"),
   LoadDefaultProfile: () => import("#test/fuzz/targets/load-default-profile.ts"),
+  MountActivate: () => import("#test/fuzz/targets/mount-activate.ts"),
   ParseAuth: () => import("#test/fuzz/targets/parse-auth.ts"),
   ParseAuthHeader: () => import("#test/fuzz/targets/parse-auth-header.ts"),
   ParseHostsFile: () => import("#test/fuzz/targets/parse-hosts-file.ts"),

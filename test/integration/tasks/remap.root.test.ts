@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readdirSync, statSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { chmod } from "node:fs/promises";
 import { join } from "node:path";
 import { Containers } from "#api/services/containers/v1/containers_pb.ts";
@@ -40,9 +40,18 @@ function specOf(room: Room, script: string): Uint8Array {
       namespaces: ["pid", "ipc", "uts", "mount", "network", "user"].map((type) => ({ type })),
       uidMappings: [{ containerID: 0, hostID: 10_000, size: 65_536 }],
       gidMappings: [{ containerID: 0, hostID: 20_000, size: 65_536 }],
+      resources: { pids: { limit: 77 } },
     },
   };
   return Buffer.from(JSON.stringify(spec));
+}
+
+/** The file with the limit that a process is under. */
+function pidsMaxOf(pid: number): string {
+  const text = readFileSync(`/proc/${pid}/cgroup`, "utf8");
+  const [line = ""] = text.split("\n").filter((each) => /^\d+:(?:pids)?:/.test(each));
+  const [, controller = "", path = ""] = line.split(":");
+  return join("/sys/fs/cgroup", controller, path, "pids.max");
 }
 
 // Not with ctr: Debian's mounts a container's root itself, to look up users, and knows no mappings.
@@ -88,6 +97,9 @@ roomTest(
     await untilText(stdout, /end\n/);
     const [map = "", ...owners] = stdout.text().split("\n");
     assert.deepEqual(map.trim().split(/\s+/), ["0", "10000", "65536"]);
+    // CVE-2025-47291: its limits hold, where the specification says.
+    const { process } = await tasks.get(ctx, { containerId: id });
+    assert.equal(readFileSync(pidsMaxOf(process?.pid ?? 0), "utf8"), "77\n");
     assert.deepEqual(owners.slice(0, 4), ["0:0", "0:0", "0:0", "end"]);
 
     const bundle = join(daemon.state, "io.containerd.runtime.v2.task", room.namespace, id);

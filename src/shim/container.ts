@@ -5,7 +5,7 @@ import { CodedError, messageOf, notFound } from "#pkg/errors.ts";
 import { KeyedMutex } from "#pkg/keyed-mutex.ts";
 import { parseLossless } from "#pkg/lossless-json.ts";
 import type { WindowSize } from "#pkg/sys/syscall.ts";
-import { type Cgroup, cgroupOf } from "./cgroup.ts";
+import { type Cgroup, cgroupOf } from "#core/cgroups/cgroup.ts";
 import { ContainerExecs } from "./container-execs.ts";
 import { writeExitRecord } from "./exit-record.ts";
 import { OomWatch } from "./oom-watch.ts";

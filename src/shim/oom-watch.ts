@@ -2,7 +2,7 @@ import { watch } from "node:fs";
 import { join } from "node:path";
 import { isErrno } from "#pkg/errors.ts";
 import type { Logger } from "#pkg/log.ts";
-import { type Cgroup, CgroupFiles } from "./cgroup.ts";
+import { type Cgroup, CgroupFiles } from "#core/cgroups/cgroup.ts";
 
 const pollMs = 1000;
 

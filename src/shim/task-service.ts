@@ -5,8 +5,8 @@ import { type CreateTaskRequest, Task as TaskV3 } from "#api/runtime/task/v3/shi
 import { ProcessDetailsSchema } from "#api/types/runc/options/oci_pb.ts";
 import { invalidArgument, notImplemented } from "#pkg/errors.ts";
 import { type Handlers, serve, type Service } from "#pkg/rpc/service.ts";
-import { toMetricsV1 } from "./cgroup-v1-convert.ts";
-import { toMetricsV2 } from "./cgroup-v2-convert.ts";
+import { toMetricsV1 } from "#core/cgroups/cgroup-v1-convert.ts";
+import { toMetricsV2 } from "#core/cgroups/cgroup-v2-convert.ts";
 import { fromMounts, fromOptions, toStatus, toTimestamp } from "./convert.ts";
 import { type Exit, pidOf } from "./process-state.ts";
 import type { Stdio } from "./stdio.ts";

@@ -28,6 +28,14 @@ export function toMetricsV2(path: string): AnyMessage {
   return create(AnySchema, { typeUrl: MetricsSchema.typeName, value });
 }
 
+/** Of a directory that holds others' cgroups, processor and memory alone: upstream's, for a pod. */
+export function toPodMetricsV2(path: string): AnyMessage {
+  const files = new CgroupFiles(path);
+  const message = create(MetricsSchema, { cpu: toCpu(files), memory: toMemory(files) });
+  const value = toBinary(MetricsSchema, message);
+  return create(AnySchema, { typeUrl: MetricsSchema.typeName, value });
+}
+
 function toCpu(files: CgroupFiles) {
   const stat = files.table("cpu.stat");
   const of = (key: string): bigint => stat.get(key) ?? 0n;

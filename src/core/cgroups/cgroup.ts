@@ -1,6 +1,6 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { isErrno } from "#pkg/errors.ts";
+import { invalidArgument, isErrno } from "#pkg/errors.ts";
 
 /** Where a container's resources are accounted: one directory, or one for each v1 controller. */
 export type Cgroup =
@@ -34,6 +34,27 @@ export function parseCgroup(membership: string, mountinfo: string): Cgroup | und
     }
   }
   return paths.size === 0 ? undefined : { version: 1, paths };
+}
+
+/**
+ * The cgroup of that path below every hierarchy that has it; undefined where none has.
+ *
+ * Throws `invalid-argument` for a path that climbs.
+ */
+export function cgroupAt(path: string): Cgroup | undefined {
+  if (path.split("/").includes("..")) {
+    throw invalidArgument(`cgroup path ${JSON.stringify(path.slice(0, 200))}: it climbs`);
+  }
+  const { unified, controllers } = parseMounts(readIfThere("/proc/self/mountinfo") ?? "");
+  if (controllers.size === 0) {
+    const directory = unified === undefined ? undefined : join(unified, path);
+    const isThere = directory !== undefined && existsSync(directory);
+    return isThere ? { version: 2, path: directory } : undefined;
+  }
+  const paths = [...controllers]
+    .map(([name, point]) => [name, join(point, path)] as const)
+    .filter(([, directory]) => existsSync(directory));
+  return paths.length === 0 ? undefined : { version: 1, paths: new Map(paths) };
 }
 
 function parseMounts(mountinfo: string): {

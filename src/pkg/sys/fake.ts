@@ -72,6 +72,7 @@ const answers = {
   setns: "void",
   unshare: "void",
   openUserNamespace: "fd",
+  openOwningUserNamespace: "fd",
   gettid: "value",
   exitGroup: "void",
   close: "void",

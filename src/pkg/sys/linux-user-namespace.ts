@@ -17,6 +17,9 @@ const waitpid = native<(pid: number, status: null, options: number) => number>("
   "int",
 ]);
 
+const ioctl = native<(fd: number, request: number) => number>("ioctl", "int", ["int", "ulong"]);
+
+const NS_GET_USERNS = 0xb701;
 const SIGKILL = 9;
 /** Also children that end without a signal. */
 const WALL = 0x40000000;
@@ -63,5 +66,8 @@ export const userNamespaceCalls: UserNamespaceCalls = {
       kill(pid, SIGKILL);
       waitpid(pid, null, WALL);
     }
+  },
+  openOwningUserNamespace(namespace) {
+    return check(ioctl(namespace, NS_GET_USERNS), "ns_get_userns");
   },
 };

@@ -274,6 +274,11 @@ export interface UserNamespaceCalls {
    * their number, `EINVAL` for mappings that overlap or are empty.
    */
   openUserNamespace(uidMap: string, gidMap: string): Fd;
+  /**
+   * The user namespace that owns the namespace behind a descriptor. `ENOTTY` for what is none,
+   * `EPERM` for one outside of this process's own.
+   */
+  openOwningUserNamespace(namespace: Fd): Fd;
 }
 
 export interface WindowSize {

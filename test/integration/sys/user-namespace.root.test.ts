@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { openSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { linux } from "#pkg/sys/linux.ts";
 import { descendantsOf } from "#test/support/processes.ts";
 import { roomTest } from "#test/support/room.ts";
@@ -39,3 +39,13 @@ roomTest(
     assert.match(readFileSync("/proc/self/uid_map", "utf8"), /4294967295/);
   },
 );
+
+roomTest("the owner of a namespace is found, and what is no namespace has none", async () => {
+  const network = openSync("/proc/self/ns/net", "r");
+  const owner = linux.openOwningUserNamespace(network);
+  assert.equal(readlinkSync(`/proc/self/fd/${owner}`), readlinkSync("/proc/self/ns/user"));
+  assert.ok(linux.isCloseOnExec(owner));
+  const file = openSync("/proc/self/status", "r");
+  assert.throws(() => linux.openOwningUserNamespace(file), { errno: "ENOTTY" });
+  for (const fd of [network, owner, file]) linux.close(fd);
+});

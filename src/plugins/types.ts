@@ -15,6 +15,7 @@ import type { SandboxController, SandboxStore } from "#core/sandbox/sandbox.ts";
 import type { Snapshotter } from "#core/snapshots/snapshots.ts";
 import type { StreamManager } from "#core/streaming/streaming.ts";
 import type { Transferrer } from "#core/transfer/transfer.ts";
+import type { CriConfig } from "#cri/config.ts";
 import { type PluginType, pluginType } from "#pkg/plugin/plugin.ts";
 import type { Service } from "#pkg/rpc/service.ts";
 import type { Server } from "#plugins/server/server.ts";
@@ -48,6 +49,12 @@ export const SandboxStorePlugin: PluginType<SandboxStore> = pluginType(
 export const SandboxControllerPlugin: PluginType<SandboxController> = pluginType(
   "io.containerd.sandbox.controller.v1",
 );
+/** As those, with a container that pauses for a sandbox; `podsandbox`. */
+export const PodSandboxPlugin: PluginType<SandboxController> = pluginType(
+  "io.containerd.podsandbox.controller.v1",
+);
+/** What Kubernetes' CRI stands on, by part: `images`, `runtime`. */
+export const CriServicePlugin: PluginType<CriConfig> = pluginType("io.containerd.cri.v1");
 /** Handlers over the stores, usable in the same process without a socket. */
 export const ServicePlugin: PluginType<Service> = pluginType("io.containerd.service.v1");
 /** What the gRPC servers serve. */

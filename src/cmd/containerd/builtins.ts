@@ -3,6 +3,7 @@ import type { StreamProcessor } from "#core/diff/stream-processors.ts";
 import { SharedTreeWorkers } from "#pkg/archive/shared-tree-workers.ts";
 import type { AnyPlugin } from "#pkg/plugin/plugin.ts";
 import { localContent } from "#plugins/content/local/plugin.ts";
+import { criImages, criRuntime } from "#plugins/cri/plugin.ts";
 import { walking } from "#plugins/differ/walking/plugin.ts";
 import { exchange } from "#plugins/event/plugin.ts";
 import { gcScheduler } from "#plugins/gc/plugin.ts";
@@ -14,6 +15,7 @@ import { daemonMetrics, grpcPrometheus } from "#plugins/metrics/plugin.ts";
 import { cgroupMonitor } from "#plugins/monitor/cgroups/plugin.ts";
 import { restartMonitor } from "#plugins/monitor/restart/plugin.ts";
 import { grpcServer, metricsServer, ttrpcServer } from "#plugins/server/plugin.ts";
+import { podSandboxController } from "#plugins/podsandbox/plugin.ts";
 import { localSandboxStore, shimSandboxController } from "#plugins/sandbox/plugin.ts";
 import { containersGrpc, containersService } from "#plugins/services/containers/plugin.ts";
 import { contentGrpc, contentService } from "#plugins/services/content/plugin.ts";
@@ -82,6 +84,9 @@ export function builtins(
     erofsMounts(host),
     mountManager(host),
     taskRuntime(host),
+    criImages,
+    criRuntime,
+    podSandboxController(host),
     tasksService,
     restartMonitor,
     cgroupMonitor(metrics),

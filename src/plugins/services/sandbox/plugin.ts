@@ -5,6 +5,7 @@ import { sandboxStoreService } from "#plugins/services/sandbox/store-service.ts"
 import {
   EventPlugin,
   GrpcPlugin,
+  PodSandboxPlugin,
   SandboxControllerPlugin,
   SandboxStorePlugin,
 } from "#plugins/types.ts";
@@ -21,8 +22,13 @@ export const sandboxesGrpc = definePlugin({
 export const sandboxControllersGrpc = definePlugin({
   type: GrpcPlugin,
   id: "sandbox-controllers",
-  requires: { controllers: all(SandboxControllerPlugin), events: one(EventPlugin) },
+  requires: {
+    pods: all(PodSandboxPlugin),
+    controllers: all(SandboxControllerPlugin),
+    events: one(EventPlugin),
+  },
   async init({ needs }) {
-    return sandboxControllerService(needs.controllers, needs.events);
+    const controllers = new Map([...needs.pods, ...needs.controllers]);
+    return sandboxControllerService(controllers, needs.events);
   },
 });

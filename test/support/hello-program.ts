@@ -5,7 +5,32 @@
 export function helloProgram(text: string, arch: string = process.arch): Buffer {
   const message = Buffer.from(text);
   const code = arch === "arm64" ? arm64(message.length) : x64(message.length);
-  const size = headersSize + code.length + message.length;
+  return program(Buffer.concat([code, message]), arch);
+}
+
+/** As that, but it does nothing for ever: what holds a pod's namespaces. */
+export function pauseProgram(arch: string = process.arch): Buffer {
+  if (arch !== "arm64") {
+    // mov eax, 34; syscall; jmp to the beginning: pause()
+    return program(Buffer.from("b8220000000f05ebf7", "hex"), arch);
+  }
+  // ppoll(0, 0, 0, 0) and again
+  return program(
+    wordsOf([
+      0xd2800000, // mov x0, #0
+      0xd2800001, // mov x1, #0
+      0xd2800002, // mov x2, #0
+      0xd2800003, // mov x3, #0
+      0xd2800928, // mov x8, #73
+      0xd4000001, // svc #0
+      0x17fffffa, // b to the beginning
+    ]),
+    arch,
+  );
+}
+
+function program(code: Buffer, arch: string): Buffer {
+  const size = headersSize + code.length;
   const file = Buffer.alloc(headersSize);
   file.write("\x7fELF\x02\x01\x01", 0, "latin1");
   file.writeUInt16LE(2, 16); // executable
@@ -23,7 +48,7 @@ export function helloProgram(text: string, arch: string = process.arch): Buffer 
   file.writeBigUInt64LE(BigInt(size), 96);
   file.writeBigUInt64LE(BigInt(size), 104);
   file.writeBigUInt64LE(0x1000n, 112);
-  return Buffer.concat([file, code, message]);
+  return Buffer.concat([file, code]);
 }
 
 const base = 0x400000n;
@@ -59,7 +84,11 @@ function arm64(length: number): Buffer {
     0xd2800ba8, // mov x8, #93
     0xd4000001, // svc #0
   ];
-  const code = Buffer.alloc(count * 4);
+  return wordsOf(words);
+}
+
+function wordsOf(words: readonly number[]): Buffer {
+  const code = Buffer.alloc(words.length * 4);
   for (const [i, word] of words.entries()) code.writeUInt32LE(word >>> 0, i * 4);
   return code;
 }

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import { debianProgram } from "#test/support/debian.ts";
-import { helloProgram } from "#test/support/hello-program.ts";
+import { helloProgram, pauseProgram } from "#test/support/hello-program.ts";
 import { type TarEntry, tar } from "#test/support/tar.ts";
 
 export interface Descriptor {
@@ -153,6 +153,17 @@ export function helloImage(text: string): Image {
 const applets =
   "sh ash cat echo env false grep head hostname id ln ls mkdir mknod mount nohup ps pwd rm sleep stat stty tail test " +
   "touch true tty umask wc";
+
+/**
+ * What pods are made of: one static program that waits for ever, with a user of its own as the real
+ * one has; `passwd` says who is who in it.
+ */
+export function pauseImage(config: ImageConfig = {}, passwd?: string): Image {
+  const program: TarEntry = { path: "pause", mode: 0o755, content: pauseProgram() };
+  const users: TarEntry[] = passwd === undefined ? [] : [{ path: "etc/passwd", content: passwd }];
+  const own = { Entrypoint: ["/pause"], User: "65535:65535", Env: ["PATH=/"], WorkingDir: "/" };
+  return buildImage({ layers: [[program, ...users]], config: { ...own, ...config } });
+}
 
 export function busyboxLayer(): TarEntry[] {
   return [

@@ -5,6 +5,7 @@ import type { RunProgram } from "#core/mount/mount-program.ts";
 import type { Mount } from "#core/mount/mount.ts";
 import { Mounter } from "#core/mount/mounter.ts";
 import type { Context } from "#pkg/context.ts";
+import { mountPointsBelow } from "#core/runtime/bundle-mounts.ts";
 import { isErrno, wrap } from "#pkg/errors.ts";
 import { MNT } from "#pkg/sys/constants.ts";
 import type { Syscalls } from "#pkg/sys/syscall.ts";
@@ -38,33 +39,21 @@ export async function mountRootfs(
 
 /**
  * Unmounts everything at and below a directory, the last mounted first. Nothing mounted is fine.
+ *
+ * Never on this thread: with a container's root all that it wrote goes to the disk, and the other
+ * containers are not to wait for that.
  */
-export async function unmountBelow(sys: Syscalls, rootfs: string): Promise<void> {
-  for (const target of await mountsBelow(rootfs)) {
+export async function unmountBelow(sys: Pick<Syscalls, "unmount">, rootfs: string): Promise<void> {
+  const points = mountPointsBelow(await readFile("/proc/self/mountinfo", "utf8"), rootfs);
+  for (const target of points.toReversed()) {
     try {
-      sys.umount2(target, MNT.NOFOLLOW);
+      await sys.unmount(target, MNT.NOFOLLOW);
     } catch (error) {
       if (isErrno(error, "EINVAL", "ENOENT")) continue;
       // Somebody has a file open in it: gone from the tree at once, from the kernel with its last
       // user.
       if (!isErrno(error, "EBUSY")) throw error;
-      sys.umount2(target, MNT.NOFOLLOW | MNT.DETACH);
+      await sys.unmount(target, MNT.NOFOLLOW | MNT.DETACH);
     }
   }
-}
-
-async function mountsBelow(directory: string): Promise<string[]> {
-  const table = await readFile("/proc/self/mountinfo", "utf8");
-  const points = table
-    .split("\n")
-    .map((line) => unescape(line.split(" ")[4] ?? ""))
-    .filter((point) => point === directory || point.startsWith(`${directory}/`));
-  return points.toReversed();
-}
-
-// The kernel writes space, tab, newline and backslash as octal numbers.
-function unescape(field: string): string {
-  return field.replace(/\\([0-7]{3})/g, (_, digits: string) =>
-    String.fromCharCode(Number.parseInt(digits, 8)),
-  );
 }

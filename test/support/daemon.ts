@@ -145,7 +145,11 @@ class DaemonProcess implements Daemon {
     });
     failed.catch(() => undefined); // -- once it is ready, an exit is what the test makes of it
     try {
-      await Promise.race([failed, until("the daemon accepts calls", () => accepts(this.address))]);
+      // Where many write to the disk, a start waits for all of it.
+      const ready = until("the daemon accepts calls", () => accepts(this.address), {
+        timeoutMs: 60_000,
+      });
+      await Promise.race([failed, ready]);
     } catch (error) {
       throw new Error(`${String(error)}\n${await this.log()}`, { cause: error });
     }

@@ -19,7 +19,7 @@ class Mounts {
     this.points = points;
   }
 
-  readonly umount2 = (target: Path, flags: number): void => {
+  readonly unmount = async (target: Path, flags: number): Promise<void> => {
     const point = String(target);
     this.calls.push(`${point} ${(flags & MNT.DETACH) === 0 ? "plain" : "detach"}`);
     const errno = this.refusals.get(point)?.shift();

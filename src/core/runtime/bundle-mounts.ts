@@ -17,7 +17,7 @@ const busyDelayMs = 20;
  * What stays busy is detached: it goes with its last user, and no path leads to it any more.
  */
 export function bundleUnmount(
-  sys: Pick<Syscalls, "umount2">,
+  sys: Pick<Syscalls, "unmount">,
   readMountInfo: () => Promise<string> = () => readFile("/proc/self/mountinfo", "utf8"),
 ): Unmount {
   return async (path) => {
@@ -30,10 +30,10 @@ export function bundleUnmount(
   };
 }
 
-async function unmount(sys: Pick<Syscalls, "umount2">, point: string): Promise<void> {
+async function unmount(sys: Pick<Syscalls, "unmount">, point: string): Promise<void> {
   for (let attempt = 0; ; attempt++) {
     try {
-      sys.umount2(point, attempt < busyRetries ? MNT.NOFOLLOW : MNT.NOFOLLOW | MNT.DETACH);
+      await sys.unmount(point, attempt < busyRetries ? MNT.NOFOLLOW : MNT.NOFOLLOW | MNT.DETACH);
       return;
     } catch (error) {
       // Somebody else has unmounted it.

@@ -13,6 +13,7 @@ export type SyscallRecord = {
 const answers = {
   mount: "void",
   umount2: "void",
+  unmount: "promise",
   fsopen: "fd",
   fsconfigSetString: "void",
   fsconfigSetFlag: "void",
@@ -100,7 +101,11 @@ const answers = {
   sendDatagram: "void",
   getPeerUid: "value",
 } as const satisfies {
-  [K in SyscallName]: ReturnType<Syscalls[K]> extends void ? "void" : "fd" | "value";
+  [K in SyscallName]: ReturnType<Syscalls[K]> extends void
+    ? "void"
+    : ReturnType<Syscalls[K]> extends Promise<void>
+      ? "promise"
+      : "fd" | "value";
 };
 
 type AnyScript = (...args: readonly unknown[]) => unknown;
@@ -167,14 +172,18 @@ export class FakeSyscalls {
     // -- the only caller is `sys`, whose type gave these arguments
     this.calls.push({ name, args } as unknown as SyscallRecord);
     const errno = this.#failures.get(name)?.shift();
-    if (errno !== undefined) throw new SyscallError(errno, name, firstPath(args));
+    if (errno !== undefined) {
+      const error = new SyscallError(errno, name, firstPath(args));
+      if (answers[name] === "promise") return Promise.reject(error);
+      throw error;
+    }
     const script = this.#scripts.get(name);
     const result = script === undefined ? this.#answer(name) : script(...args);
     if (name === "close") this.openFds.delete(Number(args[0]));
     return result;
   }
 
-  #answer(name: SyscallName): Fd | undefined {
+  #answer(name: SyscallName): Fd | Promise<void> | undefined {
     switch (answers[name]) {
       case "void":
         return undefined;
@@ -183,6 +192,8 @@ export class FakeSyscalls {
         this.openFds.add(fd);
         return fd;
       }
+      case "promise":
+        return Promise.resolve();
       case "value":
         throw new Error(`fake syscalls: no result scripted for ${name}`);
     }

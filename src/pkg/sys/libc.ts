@@ -41,6 +41,28 @@ export function native<F extends (...args: never[]) => number>(
   return libc.func(name, nativeTypes[result], types) as unknown as F;
 }
 
+/**
+ * As `native`, on a thread of libuv's pool, for what waits for a disk: resolves, or rejects with
+ * what errno says.
+ */
+export function nativeOnThread<A extends readonly unknown[]>(
+  name: string,
+  args: readonly NativeType[],
+): (path: Path, ...values: A) => Promise<void> {
+  const types = args.map((arg) => nativeTypes[arg]);
+  const call = libc.func(name, nativeTypes.int, [nativeTypes.in, ...types]);
+  return async (path, ...values) => {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    call.async(cPath(path, name), ...values, (error: Error | null, result: number) => {
+      // errno is that of the thread, and stays so for this call back only.
+      if (error) reject(error);
+      else if (result < 0) reject(lastError(name, path));
+      else resolve();
+    });
+    return promise;
+  };
+}
+
 /** Whether the C library is new enough to have a function. */
 export function hasNative(name: string): boolean {
   try {

@@ -1,6 +1,6 @@
 import { AT, FSMOUNT_CLOEXEC, FSOPEN_CLOEXEC, MOVE_MOUNT, OPEN_TREE } from "#pkg/sys/constants.ts";
 import { SyscallError } from "#pkg/sys/errno.ts";
-import { check, type CPath, cPath, native, SYS } from "#pkg/sys/libc.ts";
+import { check, type CPath, cPath, native, nativeOnThread, SYS } from "#pkg/sys/libc.ts";
 import type { MountCalls } from "#pkg/sys/syscall.ts";
 
 const mount = native<
@@ -13,6 +13,7 @@ const mount = native<
   ) => number
 >("mount", "int", ["in", "in", "in", "ulong", "in"]);
 const umount2 = native<(target: CPath, flags: number) => number>("umount2", "int", ["in", "int"]);
+const unmount = nativeOnThread<[flags: number]>("umount2", ["int"]);
 const fsopen = native<(nr: number, type: CPath, flags: number) => number>("syscall", "long", [
   "long",
   "in",
@@ -76,6 +77,9 @@ export const mountCalls: MountCalls = {
   },
   umount2(target, flags) {
     check(umount2(cPath(target, "umount2"), flags), "umount2", target);
+  },
+  unmount(target, flags) {
+    return unmount(target, flags);
   },
   fsopen(fstype) {
     return check(fsopen(SYS.fsopen, cPath(fstype, "fsopen"), FSOPEN_CLOEXEC), "fsopen", fstype);

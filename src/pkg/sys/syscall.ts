@@ -53,6 +53,11 @@ export interface MountCalls {
   mount(target: Path, options: MountOptions): void;
   /** `flags`: `MNT.*`. `EINVAL` when nothing is mounted there, `EBUSY` when it is in use. */
   umount2(target: Path, flags: number): void;
+  /**
+   * The same on another thread: it waits for every processor to have passed a point in the kernel,
+   * and an overlay's for its upper directory's file system to be on the disk.
+   */
+  unmount(target: Path, flags: number): Promise<void>;
   /** A file system context; close it when done. */
   fsopen(fstype: string): Fd;
   fsconfigSetString(fs: Fd, key: string, value: Path): void;

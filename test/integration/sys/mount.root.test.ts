@@ -3,6 +3,7 @@ import { mkdirSync, openSync, readFileSync, statSync, writeFileSync } from "node
 import { closeSync, existsSync, readlinkSync, readdirSync, readSync } from "node:fs";
 import { join } from "node:path";
 
+import { isErrno } from "#pkg/errors.ts";
 import { AT, CLONE, MNT, MOUNT_ATTR, MS, OPEN_TREE, S_IF } from "#pkg/sys/constants.ts";
 import { linux } from "#pkg/sys/linux.ts";
 import { spawnProcess } from "#pkg/sys/spawn.ts";
@@ -65,6 +66,31 @@ roomTest("refusals of mount and umount2 read as Go's", async (room) => {
   assert.throws(() => linux.umount2(busy, 0), { errno: "EBUSY", message });
   closeSync(fd);
   await Promise.resolve();
+});
+
+roomTest("unmount() says on its own thread what umount2() says", async (room) => {
+  const path = folder(room, "m");
+  const refusals: readonly [path: string, flags: number, errno: string][] = [
+    [path, 0, "EINVAL"],
+    [join(path, "no"), 0, "ENOENT"],
+    [`${path}\0`, 0, "EINVAL"],
+    ["/", 1 << 30, "EINVAL"],
+  ];
+  // At once: each has the errno of its own thread.
+  const results = await Promise.allSettled(refusals.map(([at, flags]) => linux.unmount(at, flags)));
+  for (const [i, [at, , errno]] of refusals.entries()) {
+    const result = results[i];
+    assert.ok(result?.status === "rejected" && isErrno(result.reason, errno), at);
+  }
+  const busy = tmpfs(room, "busy");
+  const fd = openSync(busy, "r");
+  const message = `umount2 ${busy}: device or resource busy`;
+  await assert.rejects(linux.unmount(busy, 0), { errno: "EBUSY", message });
+  closeSync(fd);
+  const other = folder(room, "other");
+  linux.mount(other, { source: "tmpfs", fstype: "tmpfs" });
+  await linux.unmount(other, 0);
+  assert.equal(linux.fstatat(AT.FDCWD, other, 0).isMountRoot, false);
 });
 
 roomTest("options longer than a page are refused, not cut off", async (room) => {

@@ -37,7 +37,10 @@ export function debianProgram(name: Program): string {
   return found;
 }
 
-/** A program of a newer release; the test that uses it states the need `trixie` or `sid`. */
+/**
+ * A program of a newer release; the test that uses it states the need `trixie` or `sid`. `CONTAINERD_TEST_GO` holds for
+ * those of `sid` too.
+ */
 export function newerProgram<S extends keyof NewerPrograms>(
   suite: S,
   name: NewerPrograms[S],
@@ -53,6 +56,8 @@ export function hasNewer(suite: keyof NewerPrograms): boolean {
 }
 
 function newerPath(suite: keyof NewerPrograms, name: string): string {
+  const newer = process.env["CONTAINERD_TEST_GO"];
+  if (newer !== undefined && suite === "sid") return join(newer, name);
   return join(cache, suite, "usr/bin", name);
 }
 

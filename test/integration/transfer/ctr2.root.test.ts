@@ -208,7 +208,8 @@ roomTest(
     const found = await names();
     for (const name of ["a.test/h:1", `a.test/h@${digest}`]) assert.ok(found.includes(name), name);
     // The index of the archive has a digest too, which 2.4 stores and 2.1 does not.
-    assert.equal(found.length, daemon.kind === "ours" ? 3 : 2);
+    const isOlder = daemon.kind === "go" && found.length === 2;
+    assert.ok(isOlder || found.length === 3, found.join("\n"));
     await ok(["i", "rm", "--sync", ...found]);
     await ok(["i", "import", "--digests", "--base-name", "a.test/h", "-"], { stdin: tagged });
     const skipping = (await names()).filter(

@@ -113,7 +113,8 @@ for (const kind of ["go", "ours"] as const) {
       await pull("s3cret-word");
       assert.match(dumped.join(""), /HEAD \/v2\/busybox\/manifests\/1 HTTP\/1\.1/);
       assert.ok(steps.some(({ event, doneBytes = 0 }) => event === "complete" && doneBytes > 0));
-      assert.equal(steps.at(-1)?.event, `Completed pull from OCI Registry (${reference})`);
+      const completed = `Completed pull from OCI Registry (${reference})`;
+      assert.ok(steps.some(({ event }) => event === completed));
     },
     { ...needs, timeoutMs: 40_000 },
   );

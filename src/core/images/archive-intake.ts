@@ -6,7 +6,7 @@ import { randomUUID } from "node:crypto";
 import type { ContentWriter } from "#core/content/content.ts";
 import { shown, type TarEntry } from "#pkg/archive/tar-entry.ts";
 import type { Context } from "#pkg/context.ts";
-import type { Digest } from "#pkg/digest.ts";
+import { type Digest, tryParseDigest } from "#pkg/digest.ts";
 import { invalidArgument, wrap } from "#pkg/errors.ts";
 
 /** Of a document that is kept in memory as a whole. */
@@ -126,7 +126,9 @@ class Intake implements AsyncDisposable {
     if (current.kind === "document") {
       this.#archive.documents.set(current.name, Buffer.concat(current.chunks));
     } else {
-      const digest = await commitBlob(this.#ctx, current.writer, { sizeBytes }).catch(
+      const expected = unusualDigest(current.name);
+      const options = { sizeBytes, ...(expected && { expected }) };
+      const digest = await commitBlob(this.#ctx, current.writer, options).catch(
         (error: unknown) => {
           throw wrap(`failed to ingest ${JSON.stringify(current.name)}`, error);
         },
@@ -146,6 +148,12 @@ class Intake implements AsyncDisposable {
       ctx.logger.debug("cannot drop an ingest", { ref: current.ref, error });
     });
   }
+}
+
+/** Of a layout's blob that is known by another hash than the store's own; what it is called is still held against it. */
+function unusualDigest(name: string): Digest | undefined {
+  const [, algorithm, hex] = /^blobs\/([a-z0-9]+)\/([0-9a-f]+)$/.exec(name) ?? [];
+  return algorithm === "sha256" ? undefined : tryParseDigest(`${algorithm}:${hex}`);
 }
 
 /** Names in an archive are bytes; those of the files that documents name are UTF-8. */

@@ -1,10 +1,9 @@
 import { randomUUID } from "node:crypto";
-import type { ContentStore, ContentWriter } from "#core/content/content.ts";
+import type { CommitOptions, ContentStore, ContentWriter } from "#core/content/content.ts";
 import type { Context } from "#pkg/context.ts";
 import { type Digest, digestOf } from "#pkg/digest.ts";
 import { isAlreadyExists } from "#pkg/errors.ts";
 import type { ImageDescriptor } from "#pkg/image-spec.ts";
-import type { Labels } from "#pkg/label.ts";
 
 /** An ingest that nothing resumes: its ref is unlike any other, and what was left of it is dropped at the end. */
 export async function withIngest<T>(
@@ -26,13 +25,13 @@ export async function withIngest<T>(
   }
 }
 
-/** Commits; a blob that is there already is as good. */
+/** Commits, under the writer's own digest where none is expected; a blob that is there already is as good. */
 export async function commitBlob(
   ctx: Context,
   writer: ContentWriter,
-  options: { readonly sizeBytes?: number; readonly labels?: Labels } = {},
+  options: CommitOptions = {},
 ): Promise<Digest> {
-  const digest = writer.digest();
+  const digest = options.expected ?? writer.digest();
   try {
     return await writer.commit(ctx, { ...options, expected: digest });
   } catch (error) {

@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { buildImage, buildIndex, hostPlatform, type Image } from "#test/support/images.ts";
 import { sendBytes, startFaultRegistry } from "#test/support/registry/fault-registry.ts";
 import { startFaultServer } from "#test/support/registry/fault-server.ts";
 import { roomTest } from "#test/support/room.ts";
+import { tar } from "#test/support/tar.ts";
 import { serve, sid, startCtr2 } from "./ctr2.ts";
 import { configOf, inToto, ociTypes, Parts, rootWith, zstdChunked } from "./kinds.ts";
 
@@ -27,6 +29,41 @@ roomTest(
     const ran = await ctr(["run", "--rm", ref, "c1", "cat", "/etc/motd"]);
     assert.deepEqual([ran.stdout, ran.code], ["in chunks\n", 0]);
     assert.ok((await ok(["content", "ls", "-q"])).includes(layers[0]?.digest ?? "none"));
+  },
+  sid,
+);
+
+roomTest(
+  "an image whose parts are known by sha512 is stored by that, unpacked, exported and imported",
+  async (room) => {
+    const { ok, ctr, daemon } = await startCtr2(room);
+    const parts = new Parts();
+    const [base, top] = [rootWith("below\n"), tar([{ path: "etc/motd", content: "by sha512\n" }])];
+    const layers = [
+      parts.addSha512(ociTypes.layer, base),
+      parts.addSha512(`${ociTypes.layer}+gzip`, gzipSync(top)),
+    ];
+    const config = parts.addSha512(ociTypes.config, configOf([base, top], hostPlatform));
+    const target = parts.document(ociTypes.manifest, { config, layers });
+    const registry = await serve(room, parts.image(target));
+    const ref = `${registry.host}/image:1`;
+    const out = join(room.dir, "out.tar");
+    await ok(["i", "pull", "--plain-http", ref]);
+    const run = ["run", "--rm", ref, "c1", "cat", "/etc/motd"];
+    const ran = await ctr(run);
+    assert.deepEqual([ran.stdout, ran.code], ["by sha512\n", 0]);
+    await ok(["i", "export", out, ref]);
+    // Upstream imports everything by sha256, and so not what this image names.
+    if (daemon.kind === "go") return;
+    await ok(["i", "rm", "--sync", ref]);
+    assert.equal(await ok(["content", "ls", "-q"]), "");
+    await ok(["i", "import", out]);
+    const again = await ctr(run);
+    assert.deepEqual([again.stdout, again.code], ["by sha512\n", 0]);
+    const archive = await readFile(out);
+    archive.write("BY", archive.indexOf("below"));
+    await writeFile(out, archive);
+    assert.match((await ctr(["i", "import", out])).stderr, /failed to ingest .*sha512/);
   },
   sid,
 );

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { zstdCompressSync } from "node:zlib";
 import { busyboxLayer, type Descriptor, digestOf, type Image } from "#test/support/images.ts";
 import { tar, type TarEntry } from "#test/support/tar.ts";
@@ -24,7 +25,16 @@ export class Parts {
   readonly blobs = new Map<string, Uint8Array>();
 
   add(mediaType: string, bytes: Uint8Array | string, more: object = {}): Part {
-    const digest = digestOf(bytes);
+    return this.#keep(digestOf(bytes), mediaType, bytes, more);
+  }
+
+  /** The same by another hash than the usual one. */
+  addSha512(mediaType: string, bytes: Uint8Array | string): Part {
+    const digest = `sha512:${createHash("sha512").update(bytes).digest("hex")}`;
+    return this.#keep(digest, mediaType, bytes, {});
+  }
+
+  #keep(digest: string, mediaType: string, bytes: Uint8Array | string, more: object): Part {
     this.blobs.set(digest, Buffer.from(bytes));
     return { mediaType, digest, size: Buffer.byteLength(bytes), ...more };
   }

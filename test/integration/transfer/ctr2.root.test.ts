@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import {
   buildImage,
@@ -11,6 +11,9 @@ import {
   ociArchive,
 } from "#test/support/images.ts";
 import { startDockerRegistry } from "#test/support/registry/docker-registry.ts";
+import { type FaultRegistry, startFaultRegistry } from "#test/support/registry/fault-registry.ts";
+import { type Answer, status } from "#test/support/registry/fault-server.ts";
+import { requireToken, startTokenServer } from "#test/support/registry/fault-token-server.ts";
 import { roomTest } from "#test/support/room.ts";
 import { serve, sid, startCtr2 } from "./ctr2.ts";
 
@@ -94,6 +97,88 @@ roomTest(
     // Upstream shows what it sends.
     if (daemon.kind === "ours") assert.ok(!dumped.includes(btoa("me:s3cret-word")));
     assert.ok(!(await daemon.log()).includes("s3cret-word"));
+  },
+  sid,
+);
+
+function addImage(registry: FaultRegistry, image: Image): void {
+  for (const bytes of image.blobs.values()) registry.addBlob(bytes);
+  const manifest = JSON.parse(String(image.blobs.get(image.target.digest))) as object; // -- built by this test
+  registry.addManifest("image", manifest, "1");
+}
+
+roomTest(
+  "ctr 2 has a refresh token exchanged, and hosts looked up in a directory of its own",
+  async (room) => {
+    const { ok, ctr } = await startCtr2(room);
+    await using registry = await startFaultRegistry();
+    await using tokens = await startTokenServer({ identityToken: "idt" });
+    tokens.answer.field = "access_token";
+    addImage(registry, helloImage("hello\n"));
+    requireToken(registry, tokens, "repository:image:pull");
+    const pull = ["i", "pull", "--plain-http"];
+    const ref = `${registry.host}/image:1`;
+    assert.equal((await ctr([...pull, "--refresh", "other", ref])).code, 1);
+    await ok([...pull, "--refresh", "idt", ref]);
+    assert.equal(tokens.seen.at(-1)?.parameters["refresh_token"], "idt");
+    await using mirror = await startFaultRegistry();
+    addImage(mirror, helloImage("hello\n"));
+    const hosts = join(room.dir, "hosts");
+    await mkdir(join(hosts, "registry.test"), { recursive: true });
+    const file = join(hosts, "registry.test", "hosts.toml");
+    await writeFile(file, `server = "http://127.0.0.1:1"\n[host."http://${mirror.host}"]\n`);
+    await ok(["i", "pull", "--hosts-dir", hosts, "registry.test/image:1"]);
+    assert.match(
+      mirror.lines()[0] ?? "",
+      /^HEAD \/v2\/image\/manifests\/1\?ns=registry\.test 200$/,
+    );
+  },
+  sid,
+);
+
+roomTest(
+  "ctr 2 shows what went wrong with a registry, and what may mend it",
+  async (room) => {
+    const { ctr, daemon } = await startCtr2(room);
+    await using registry = await startFaultRegistry();
+    const fail = async (ref: string, ...flags: string[]): Promise<string> => {
+      const { code, stderr } = await ctr(["i", "pull", ...flags, ref]);
+      assert.equal(code, 1, stderr);
+      return stderr;
+    };
+    const plain = (answer: Answer): Promise<string> => {
+      registry.rule({ match: /./, answer });
+      return fail(`${registry.host}/image:1`, "--plain-http");
+    };
+    const both: readonly (readonly [string, RegExp])[] = [
+      [await plain(status(404)), /failed to resolve image.*\/image:1: not found/],
+      [await plain(status(429)), /429 Too Many Requests/],
+      [await plain(status(403)), /403 Forbidden/],
+      [await fail("registry.invalid/image:1"), /lookup registry\.invalid.*: /],
+      [
+        await fail("127.0.0.1:1/image:1", "--plain-http"),
+        /127\.0\.0\.1:1: connect: connection ref/,
+      ],
+    ];
+    for (const [text, words] of both) assert.match(text, words);
+    if (daemon.kind === "go") return;
+    assert.match(
+      await plain(status(429, { "retry-after": "3600" })),
+      /rate limited: try again in 3600 s/,
+    );
+    assert.match(
+      await plain(status(401, { "www-authenticate": 'Basic realm="r"' })),
+      /pull access denied, repository does not exist or may require authorization/,
+    );
+    const errors = [{ code: "DENIED", message: "ask the owner of it" }];
+    assert.match(
+      await plain(status(403, {}, JSON.stringify({ errors }))),
+      /403 Forbidden: denied: ask the owner of it/,
+    );
+    assert.match(
+      await plain(status(400, {}, "Client sent an HTTP request to an HTTPS server.\n")),
+      /the server wants TLS \(say "https:\/\//,
+    );
   },
   sid,
 );

@@ -150,7 +150,7 @@ class Intake implements AsyncDisposable {
   }
 }
 
-/** Of a layout's blob that is known by another hash than the store's own; what it is called is still held against it. */
+/** Of a layout's blob that is known by another hash than the store's own: its name is held against its bytes. */
 function unusualDigest(name: string): Digest | undefined {
   const [, algorithm, hex] = /^blobs\/([a-z0-9]+)\/([0-9a-f]+)$/.exec(name) ?? [];
   return algorithm === "sha256" ? undefined : tryParseDigest(`${algorithm}:${hex}`);

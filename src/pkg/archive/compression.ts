@@ -19,15 +19,29 @@ export function sniffCompression(head: Uint8Array): Compression {
 
 const outputChunkBytes = 256 << 10;
 
+/** Counts what it took: it ends where zeros follow a gzip member, or anything a zstd frame. */
+export type Decompressor = Transform & { readonly bytesWritten: number };
+
 /**
- * Inflates a stream of unknown compression, several gzip members or zstd frames in a row included.
- * A stream that is cut off or damaged ends in an error; so does one that is followed by something
- * else.
+ * Inflates a stream, several gzip members or zstd frames in a row included. One that is cut off or damaged ends in an
+ * error; whether one is followed by something else `assertUsedUp` says at the end.
  */
-export function decompressor(compression: Exclude<Compression, "none">): Transform {
+export function decompressor(compression: Exclude<Compression, "none">): Decompressor {
   return compression === "gzip"
     ? zlib.createGunzip({ chunkSize: outputChunkBytes })
     : zlib.createZstdDecompress({ chunkSize: outputChunkBytes });
+}
+
+/** Throws `data-loss` where a decompressor that has ended did not take all it was given. */
+export function assertUsedUp(
+  compression: Compression,
+  inflate: Decompressor,
+  givenBytes: number,
+): void {
+  const { bytesWritten } = inflate;
+  if (bytesWritten >= givenBytes) return;
+  const what = `${compression} stream is damaged: what follows byte ${bytesWritten} is none`;
+  throw new CodedError("data-loss", what);
 }
 
 /**

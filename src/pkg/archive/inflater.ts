@@ -6,15 +6,14 @@ import { type FrameDecoder, openFrameDecoder } from "#pkg/sys/codecs.ts";
 const outputBytes = 128 << 10;
 
 /**
- * Inflates a stream pushed in chunks, on the calling thread: several gzip members or zstd frames in a row, zeros behind
- * the former. Throws `data-loss` for what is damaged, followed by something else, or cut off.
+ * Inflates a stream pushed in chunks, on the calling thread: several gzip members or zstd frames in a row. Throws
+ * `data-loss` for what is damaged, followed by something else (zeros too), or cut off.
  */
 export class Inflater implements Disposable {
   readonly #compression: Exclude<Compression, "none">;
   readonly #decoder: FrameDecoder;
   readonly #output: Buffer;
-  /** `padding`: zeros were seen where a member could begin; nothing that follows counts. */
-  #state: "inside" | "between" | "padding" = "inside";
+  #state: "inside" | "between" = "inside";
 
   private constructor(
     compression: Exclude<Compression, "none">,
@@ -37,7 +36,7 @@ export class Inflater implements Disposable {
   push(chunk: Buffer, use: (plain: Buffer) => void): void {
     const decoder = this.#decoder;
     decoder.setInput(chunk);
-    while (this.#isInside(chunk)) {
+    while (this.#isInside()) {
       const { outBytes, state } = decoder.step();
       if (outBytes > 0) use(this.#output.subarray(0, outBytes));
       if (state === "damaged") throw this.#error(`damaged: ${decoder.problem()}`);
@@ -56,14 +55,9 @@ export class Inflater implements Disposable {
   }
 
   /** Whether there is more to inflate; begins what begins here. */
-  #isInside(chunk: Buffer): boolean {
+  #isInside(): boolean {
     if (this.#state === "inside") return true;
-    const { leftBytes } = this.#decoder;
-    if (leftBytes === 0 || this.#state === "padding") return false;
-    if (this.#compression === "gzip" && chunk[chunk.length - leftBytes] === 0) {
-      this.#state = "padding";
-      return false;
-    }
+    if (this.#decoder.leftBytes === 0) return false;
     this.#decoder.restart();
     this.#state = "inside";
     return true;

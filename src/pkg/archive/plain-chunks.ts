@@ -1,5 +1,6 @@
 import type { Transform } from "node:stream";
 import {
+  assertUsedUp,
   type Compression,
   decompressionError,
   decompressor,
@@ -37,7 +38,7 @@ export async function forEachStreamedChunk(
       use(plain);
       freeOutput(plain);
     }
-    await feeding;
+    assertUsedUp(compression, inflate, await feeding);
   } catch (error) {
     inflate.destroy();
     await feeding.catch(() => undefined);
@@ -45,19 +46,23 @@ export async function forEachStreamedChunk(
   }
 }
 
-async function feed(chunks: AsyncIterable<Buffer>, inflate: Transform): Promise<void> {
+/** Returns how many bytes it fed. */
+async function feed(chunks: AsyncIterable<Buffer>, inflate: Transform): Promise<number> {
+  let givenBytes = 0;
   const { promise: closed, resolve: close } = Promise.withResolvers<void>();
   inflate.once("close", close);
   try {
     for await (const chunk of chunks) {
       const { promise: taken, resolve: take } = Promise.withResolvers<void>();
+      givenBytes += chunk.length;
       inflate.write(chunk, () => take());
       await Promise.race([taken, closed]);
-      if (inflate.destroyed) return;
+      if (inflate.destroyed) break;
     }
-    inflate.end();
+    if (!inflate.destroyed) inflate.end();
   } catch (error) {
     // -- a source fails with an error, which the reading end is to throw
     inflate.destroy(error as Error);
   }
+  return givenBytes;
 }

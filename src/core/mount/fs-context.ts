@@ -63,6 +63,13 @@ export class FsContext implements Disposable {
     else this.setString(key, value);
   }
 
+  /** Makes it. Its descriptor is the caller's from here on, the others are still closed with this. */
+  create(): Fd {
+    this.#sys.fsconfigCreate(this.#fd);
+    this.#opened.shift();
+    return this.#fd;
+  }
+
   /** Makes it, and mounts it with the attributes among `flags`, of `MS`. */
   mount(target: Path, flags: number): void {
     this.#sys.fsconfigCreate(this.#fd);

@@ -8,7 +8,7 @@ import {
 } from "#core/mount/id-mapping.ts";
 import type { MountPlan } from "#core/mount/options.ts";
 import { escapeLower, overlayLowers } from "#core/mount/options.ts";
-import { invalidArgument, wrap } from "#pkg/errors.ts";
+import { invalidArgument, isErrno, wrap } from "#pkg/errors.ts";
 import { AT, MNT, MOUNT_ATTR, MS, OPEN_TREE } from "#pkg/sys/constants.ts";
 import type { Fd, Path, Syscalls } from "#pkg/sys/syscall.ts";
 
@@ -37,8 +37,22 @@ export function mountMapped(
   usernsFd: Fd,
   source: Path,
   target: Path,
-  { recursive, set = 0 }: { readonly recursive: boolean; readonly set?: number },
+  options: { readonly recursive: boolean; readonly set?: number },
 ): void {
+  const tree = openMapped(sys, usernsFd, source, options);
+  try {
+    sys.moveMount({ dirFd: tree, path: "" }, { dirFd: AT.FDCWD, path: target });
+  } finally {
+    sys.close(tree);
+  }
+}
+
+function openMapped(
+  sys: Syscalls,
+  usernsFd: Fd,
+  source: Path,
+  { recursive, set = 0 }: { readonly recursive: boolean; readonly set?: number },
+): Fd {
   const depth = recursive ? AT.RECURSIVE : 0;
   const tree = sys.openTree(AT.FDCWD, source, OPEN_TREE.CLONE | depth);
   try {
@@ -49,9 +63,10 @@ export function mountMapped(
       usernsFd,
       flags: AT.EMPTY_PATH | depth,
     });
-    sys.moveMount({ dirFd: tree, path: "" }, { dirFd: AT.FDCWD, path: target });
-  } finally {
+    return tree;
+  } catch (error) {
     sys.close(tree);
+    throw error;
   }
 }
 
@@ -76,9 +91,7 @@ export function withMappedLowers<T>(
   try {
     mountMapped(sys, usernsFd, common, at, { recursive: true, set: MOUNT_ATTR.RDONLY });
     try {
-      const mapped = lowers.map((lower) => escapeLower(join(at, relative(common, lower))));
-      const others = data.filter((option) => !option.startsWith("lowerdir="));
-      return use([...others, `lowerdir=${mapped.join(":")}`]);
+      return use(lowersBelow(at, { data, lowers, common }));
     } finally {
       // Nothing waits for whoever looks into it at this moment.
       sys.umount2(at, MNT.DETACH);
@@ -86,6 +99,42 @@ export function withMappedLowers<T>(
   } finally {
     rmdirSync(at);
   }
+}
+
+/**
+ * As `withMappedLowers`, by a mount that is attached nowhere. Undefined where the kernel wants one
+ * that is (before Linux 6.15).
+ */
+export function withDetachedLowers<T>(
+  sys: Syscalls,
+  usernsFd: Fd,
+  data: readonly string[],
+  use: (data: readonly string[]) => T,
+): T | undefined {
+  const lowers = overlayLowers(data);
+  const common = commonDirectory(lowers);
+  const tree = openMapped(sys, usernsFd, common, { recursive: true, set: MOUNT_ATTR.RDONLY });
+  try {
+    return use(lowersBelow(`/proc/self/fd/${tree}`, { data, lowers, common }));
+  } catch (error) {
+    if (isErrno(error, "EINVAL")) return undefined;
+    throw error;
+  } finally {
+    sys.close(tree);
+  }
+}
+
+function lowersBelow(
+  at: string,
+  of: {
+    readonly data: readonly string[];
+    readonly lowers: readonly string[];
+    readonly common: string;
+  },
+): readonly string[] {
+  const mapped = of.lowers.map((lower) => escapeLower(join(at, relative(of.common, lower))));
+  const others = of.data.filter((option) => !option.startsWith("lowerdir="));
+  return [...others, `lowerdir=${mapped.join(":")}`];
 }
 
 /** The nearest directory that has all of them below it. Throws where that is the root. */

@@ -1,7 +1,7 @@
 import { FsContext } from "#core/mount/fs-context.ts";
 import { overlayLowers } from "#core/mount/options.ts";
 import { isErrno } from "#pkg/errors.ts";
-import type { Path, Syscalls } from "#pkg/sys/syscall.ts";
+import type { Fd, Path, Syscalls } from "#pkg/sys/syscall.ts";
 
 /**
  * Beyond this, mount(2) is not used: its data is cut off at a page, and some room is left for the
@@ -32,6 +32,32 @@ export function mountOverlay(
   fs.setFlags(flags);
   for (const option of others) fs.setOption(option, ["upperdir", "workdir"]);
   fs.mount(target, flags);
+}
+
+/**
+ * Makes an overlay that is mounted nowhere, to see whether the kernel can. The caller closes it,
+ * which takes as long as to unmount it would.
+ *
+ * Undefined where only a mount can tell (before Linux 6.5).
+ */
+export function createOverlay(sys: Syscalls, data: readonly string[]): Fd | undefined {
+  using fs = openContext(sys);
+  if (!fs) return undefined;
+  fs.setString("source", "overlay");
+  if (!setLowers(fs, overlayLowers(data))) return undefined;
+  for (const option of data) {
+    if (!option.startsWith("lowerdir=")) fs.setOption(option, ["upperdir", "workdir"]);
+  }
+  return fs.create();
+}
+
+function openContext(sys: Syscalls): FsContext | undefined {
+  try {
+    return new FsContext(sys, "overlay");
+  } catch (error) {
+    if (isErrno(error, "ENOSYS")) return undefined;
+    throw error;
+  }
 }
 
 /** False where the kernel does not know the option. */

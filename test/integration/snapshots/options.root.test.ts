@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { release } from "node:os";
 import { join } from "node:path";
 import { Introspection } from "#api/services/introspection/v1/introspection_pb.ts";
 import { Mounter } from "#core/mount/mounter.ts";
@@ -9,9 +10,12 @@ import { Context } from "#pkg/context.ts";
 import { digestOf } from "#pkg/digest.ts";
 import { createClient } from "#pkg/rpc/client.ts";
 import { GrpcTransport } from "#pkg/rpc/grpc/transport.ts";
+import { SyscallError } from "#pkg/sys/errno.ts";
 import { linux } from "#pkg/sys/linux.ts";
+import type { Syscalls } from "#pkg/sys/syscall.ts";
 import { LocalContentStore } from "#plugins/content/local/local-content-store.ts";
 import { WalkingDiffer } from "#plugins/differ/walking/walking-differ.ts";
+import { canMapIds, probeOverlay } from "#plugins/snapshotter/overlayfs/kernel.ts";
 import {
   OverlaySnapshotter,
   type OverlaySnapshotterOptions,
@@ -182,6 +186,40 @@ for (const { what, below } of [
     },
   );
 }
+
+/** The kernel without some of its calls. */
+function without(...calls: readonly (keyof Syscalls)[]): Syscalls {
+  const missing = calls.map((call) => [
+    call,
+    () => {
+      throw new SyscallError("ENOSYS", call, "");
+    },
+  ]);
+  // -- the same names, as functions that take anything
+  return { ...linux, ...(Object.fromEntries(missing) as Partial<Syscalls>) };
+}
+
+/** Since Linux 6.15 layers can be of mounts that are attached nowhere. */
+const triesWithoutMount = /^(?:6\.(?:1[5-9]|[2-9]\d)|[7-9]|\d\d)/.test(release());
+
+roomTest("whether overlays work is tried without a mount, where the kernel can", async (room) => {
+  const root = join(room.dir, "root");
+  const detached = triesWithoutMount ? without("mount", "moveMount", "umount2") : linux;
+  for (const sys of [detached, without("fsopen")]) {
+    await probeOverlay(ctx, sys, root, ["index=off"]);
+    assert.ok(await canMapIds(ctx, sys, root, ["index=off"]));
+    const wrong = probeOverlay(ctx, sys, root, ["no-such-option=1"]);
+    await assert.rejects(wrong, /invalid argument/);
+    assert.ok(!(await canMapIds(ctx, sys, root, ["no-such-option=1"])));
+    assert.deepEqual(readdirSync(root), []);
+  }
+  const mounts = readFileSync("/proc/self/mountinfo", "utf8");
+  assert.ok(!mounts.includes(root));
+  await assert.rejects(
+    probeOverlay(ctx, without("fsopen", "mount"), root, []),
+    /not implemented|ENOSYS/,
+  );
+});
 
 roomTest(
   "removal frees the disk at once, or with the clean-up where it is asynchronous",

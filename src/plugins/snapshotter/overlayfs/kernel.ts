@@ -1,13 +1,18 @@
+import { close } from "node:fs";
 import { access, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
-import type { Mounter } from "#core/mount/mounter.ts";
+import { openMapping, withDetachedLowers } from "#core/mount/idmapped.ts";
+import { Mounter } from "#core/mount/mounter.ts";
+import { planMount } from "#core/mount/options.ts";
+import { createOverlay } from "#core/mount/overlay.ts";
 import type { Context } from "#pkg/context.ts";
 import { isErrno } from "#pkg/errors.ts";
+import type { Fd, Syscalls } from "#pkg/sys/syscall.ts";
 
 /** Throws why an overlay cannot be mounted on directories in `root`. */
 export async function probeOverlay(
   ctx: Context,
-  mounter: Mounter,
+  sys: Syscalls,
   root: string,
   mountOptions: readonly string[],
 ): Promise<void> {
@@ -21,23 +26,46 @@ export async function probeOverlay(
       `lowerdir=${join(dir, "lower2")}:${join(dir, "lower1")}`,
       ...mountOptions,
     ];
+    const created = createProbed(sys, options);
+    // To let go of it can take the kernel tens of milliseconds, in which the daemon goes on.
+    if (created !== undefined) return closeAside(ctx, created);
     const mount = { type: "overlay", source: "overlay", target: "", options };
+    const mounter = new Mounter({ sys, tempDir: root });
     await mounter.withTempMount(ctx, [mount], async () => {});
   } finally {
     await rm(dir, { recursive: true, force: true });
   }
 }
 
+/** An overlay mounted nowhere; undefined where only a mount can tell. */
+function createProbed(sys: Syscalls, options: readonly string[]): Fd | undefined {
+  const plan = planMount(options);
+  const mapping = openMapping(sys, plan);
+  if (mapping === undefined) return createOverlay(sys, plan.data);
+  try {
+    return withDetachedLowers(sys, mapping, plan.data, (data) => createOverlay(sys, data));
+  } finally {
+    sys.close(mapping);
+  }
+}
+
+/** On a thread of Node's own pool. */
+function closeAside(ctx: Context, fd: Fd): void {
+  close(fd, (error) => {
+    if (error) ctx.logger.warn("failed to close an overlay that was tried", { error });
+  });
+}
+
 /** Whether layers in `root` can be mounted with other owners: both the kernel and the disk decide. */
 export async function canMapIds(
   ctx: Context,
-  mounter: Mounter,
+  sys: Syscalls,
   root: string,
   mountOptions: readonly string[],
 ): Promise<boolean> {
   const mapping = ["uidmap=0:666:1", "gidmap=0:666:1"];
   try {
-    await probeOverlay(ctx, mounter, root, [...mountOptions, ...mapping]);
+    await probeOverlay(ctx, sys, root, [...mountOptions, ...mapping]);
     return true;
   } catch (error) {
     ctx.logger.info("id-mapped mounts cannot be used", { root, error });

@@ -1,5 +1,4 @@
 import * as v from "valibot";
-import { Mounter } from "#core/mount/mounter.ts";
 import { isInUserNamespace } from "#core/mount/user-namespace.ts";
 import type { SharedTreeWorkers } from "#pkg/archive/shared-tree-workers.ts";
 import { messageOf } from "#pkg/errors.ts";
@@ -41,11 +40,10 @@ export function overlayfs(trees: SharedTreeWorkers) {
       exports.set("root", root);
       const inUserNamespace = await isInUserNamespace();
       const mountOptions = await completeMountOptions(config.mount_options, inUserNamespace);
-      const mounter = new Mounter({ sys: linux, tempDir: root });
-      await probeOverlay(ctx, mounter, root, mountOptions).catch((error: unknown) => {
+      await probeOverlay(ctx, linux, root, mountOptions).catch((error: unknown) => {
         throw new SkipPlugin(`overlayfs cannot be used in ${root}: ${messageOf(error)}`);
       });
-      const remapIds = await canMapIds(ctx, mounter, root, mountOptions);
+      const remapIds = await canMapIds(ctx, linux, root, mountOptions);
       if (remapIds) capabilities.push("remap-ids");
       // Without these, clients copy an image's tree for each mapping, where that is allowed.
       if (!config.slow_chown) capabilities.push("only-remap-ids");

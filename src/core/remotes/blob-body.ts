@@ -68,8 +68,8 @@ function partialBody(response: HttpResponse, offset: number): BlobBody {
   }
   const total = found?.[2] === "*" ? undefined : Number(found?.[2]);
   return {
-    chunks: response.body,
-    close: closing(response, response.body),
+    chunks: response.bulk,
+    close: closing(response, response.bulk),
     isRange: true,
     totalBytes: total,
   };
@@ -77,7 +77,7 @@ function partialBody(response: HttpResponse, offset: number): BlobBody {
 
 function wholeBody(response: HttpResponse, offset: number): BlobBody {
   const encodings = encodingsOf(response);
-  const decoded = decodeBody(response.body, encodings);
+  const decoded = encodings.length === 0 ? response.bulk : decodeBody(response.body, encodings);
   const chunks = offset === 0 ? decoded : skip(decoded, offset);
   return {
     chunks,

@@ -40,6 +40,8 @@ export interface HttpResponse {
   headerLines(name: string): readonly string[];
   /** Read once. Errors of the connection surface here as `unavailable`. */
   readonly body: AsyncIterable<Uint8Array>;
+  /** Instead of `body`, for large ones: what comes at once is one piece, and given to the reader (`freeBytes`). */
+  readonly bulk: AsyncIterable<Uint8Array>;
   /** Ends the body, read or not. Every response is either read to its end or discarded. */
   discard(): Promise<void>;
 }

@@ -1,4 +1,5 @@
 import type { Readable } from "node:stream";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Agent, Dispatcher } from "undici";
 import {
   type ConnectionTrace,
@@ -11,6 +12,7 @@ import { noProxy, type ProxyFor } from "#core/remotes/proxy-environment.ts";
 import { loadTls, readSystemAuthorities, type TlsSettings } from "#core/remotes/tls-settings.ts";
 import { bodyError, transportError } from "#core/remotes/transport-error.ts";
 import type { Context } from "#pkg/context.ts";
+import { freeBytes, giveBytes } from "#pkg/owned-bytes.ts";
 
 export interface TransportTimeouts {
   /** Until there is a connection, unless the host says otherwise. */
@@ -68,6 +70,8 @@ const connectionsPerOriginMax = 64;
 const discardTimeoutMs = 1_000;
 /** Enough that a reader that keeps up is not held up by the pauses of flow control. */
 const bodyBufferBytes = 512 << 10;
+/** Pieces of a body are put together to so many bytes, as far as none is waited for. */
+const pieceBytes = 256 << 10;
 
 /**
  * Connections to registries, kept open and shared by whoever talks to the same host with the same
@@ -197,12 +201,14 @@ class UndiciResponse implements HttpResponse {
   readonly url: URL;
   readonly status: number;
   readonly body: AsyncIterable<Uint8Array>;
+  readonly bulk: AsyncIterable<Uint8Array>;
   readonly #response: Dispatcher.ResponseData;
 
   constructor(ctx: Context, url: URL, response: Dispatcher.ResponseData) {
     this.url = url;
     this.status = response.statusCode;
     this.body = chunksOf(ctx, url, response.body);
+    this.bulk = chunksOf(ctx, url, inBulk(response.body));
     this.#response = response;
   }
 
@@ -231,9 +237,38 @@ class UndiciResponse implements HttpResponse {
   }
 }
 
-async function* chunksOf(ctx: Context, url: URL, body: Readable): AsyncIterable<Uint8Array> {
+/**
+ * Pieces with what came right behind them, given to the caller: Node reads into memory of its own each time. What is
+ * done for each piece costs as much as the bytes of a small one, and a fast connection brings the next before that is
+ * done.
+ */
+async function* inBulk(body: Readable): AsyncIterable<Buffer> {
+  for await (const first of body as AsyncIterable<Buffer>) yield await withMore(first, body);
+}
+
+async function withMore(first: Buffer, body: Readable): Promise<Buffer> {
+  const pieces = [first];
+  let length = first.length;
+  while (length < pieceBytes) {
+    await nextTurn();
+    const more = body.read() as Buffer | null; // -- no encoding is set
+    if (more === null) break;
+    pieces.push(more);
+    length += more.length;
+  }
+  if (pieces.length === 1) return giveBytes(first);
+  const whole = giveBytes(Buffer.concat(pieces, length));
+  for (const piece of pieces) freeBytes(giveBytes(piece));
+  return whole;
+}
+
+async function* chunksOf(
+  ctx: Context,
+  url: URL,
+  body: AsyncIterable<Uint8Array>,
+): AsyncIterable<Uint8Array> {
   try {
-    for await (const chunk of body) yield chunk as Uint8Array; // -- a body has no encoding set
+    for await (const chunk of body) yield chunk;
   } catch (error) {
     ctx.throwIfEnded();
     throw bodyError(error, url);

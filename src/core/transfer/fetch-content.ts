@@ -13,6 +13,7 @@ import {
 } from "#pkg/errors.ts";
 import type { ImageDescriptor } from "#pkg/image-spec.ts";
 import { isConfig, isIndex, isManifest } from "#pkg/media-types.ts";
+import { freeBytes } from "#pkg/owned-bytes.ts";
 import { pause } from "#pkg/retry.ts";
 
 export interface FetchHooks {
@@ -61,6 +62,7 @@ export async function fetchContent(
       for await (const chunk of chunks) {
         await writer.write(chunk);
         offset += chunk.length;
+        freeBytes(chunk);
         onBytes(offset);
         await readers.written(offset);
       }

@@ -11,6 +11,7 @@ import type { GrowingFile } from "#pkg/archive/growing-file.ts";
 import { Drain, Feeder, type JobStreams } from "#pkg/archive/tree-streams.ts";
 import type { Context } from "#pkg/context.ts";
 import { CodedError, messageOf, resourceExhausted } from "#pkg/errors.ts";
+import { returnFreedMemory } from "#pkg/sys/allocator.ts";
 
 export interface TreeWorkersOptions {
   readonly workersMax?: number;
@@ -156,12 +157,14 @@ export class TreeWorkers implements AsyncDisposable {
     if (!worker.isAlive) return;
     this.#idle.push(worker);
     clearTimeout(this.#idleTimer);
-    this.#idleTimer = setTimeout(() => this.#endIdle(), this.#idleMs);
+    this.#idleTimer = setTimeout(() => void this.#endIdle(), this.#idleMs);
     this.#idleTimer.unref();
   }
 
-  #endIdle(): void {
-    for (const worker of this.#idle.splice(0)) void worker.end();
+  async #endIdle(): Promise<void> {
+    await Promise.all(this.#idle.splice(0).map((worker) => worker.end()));
+    // What they did, others fetched and stored: that has ended, too.
+    if (this.#all.size === 0) returnFreedMemory();
   }
 }
 

@@ -80,6 +80,7 @@ function respond(blob: Buffer, given: Answer, { url, headers }: HttpRequest): Ht
     headerNames: () => [...fields.keys()],
     headerLines: (name) => [fields.get(name)].filter((line) => line !== undefined),
     body: stream,
+    bulk: stream,
     discard: async () => void (await stream.return()),
   };
 }

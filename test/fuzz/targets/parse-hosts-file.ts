@@ -102,15 +102,17 @@ function respond(host: RegistryHost, { kind, place }: Answer, { url }: HttpReque
   };
   const status = { redirect: 307, basic: 401, bearer: 401, token: 200, ok: 200 }[kind];
   const line = (name: string): string | undefined => fields[kind]?.[name];
+  const body = (async function* () {
+    if (kind === "token") yield Buffer.from('{"token":"issued"}');
+  })();
   return {
     url,
     status,
     header: line,
     headerNames: () => Object.keys(fields[kind] ?? {}),
     headerLines: (name) => [line(name)].filter((one) => one !== undefined),
-    body: (async function* () {
-      if (kind === "token") yield Buffer.from('{"token":"issued"}');
-    })(),
+    body,
+    bulk: body,
     discard: () => Promise.resolve(),
   };
 }

@@ -61,6 +61,20 @@ suite("resolveUser", () => {
     });
   }
 
+  for (const text of ["4294967296", "99999999999999999999", "0:4294967296"]) {
+    test(`CVE-2026-46680: resolveUser() takes ${text} for no name that an image gives to root`, async () => {
+      const forged = files({
+        passwd: "4294967296:x:0:0::/:\n99999999999999999999:x:0:0::/:\n",
+        group: "4294967296:x:0:\n",
+      });
+      await assert.rejects(
+        resolveUser(forged, text),
+        (error: Error) =>
+          hasCode(error, "invalid-argument") && error.message.includes("out of range"),
+      );
+    });
+  }
+
   for (const text of ["big", "bad", "neg", "web:huge"]) {
     test(`CVE-2024-40635: no file of the image makes a root of ${text}`, async () => {
       await assert.rejects(resolveUser(root, text), (error) => hasCode(error, "invalid-argument"));

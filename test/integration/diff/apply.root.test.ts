@@ -102,6 +102,16 @@ describe("a layer applied", { skip: needsRoot }, () => {
     assert.equal(stat(root.path, "implied/f").mode, 0o102711);
   });
 
+  test("leaves the root as it is, whatever its entry says", async () => {
+    for (const name of ["./", "/", "."]) {
+      using root = scratch();
+      await apply(root.path, layerOf(file("f"), directory(name, { mode: 0o1700, uid: 5, gid: 6 })));
+      const { mode, uid, gid } = fs.statSync(root.path);
+      assert.deepEqual([mode & 0o7777, uid, gid], [0o755, 0, 0], name);
+      assert.deepEqual(fs.readdirSync(root.path), ["f"]);
+    }
+  });
+
   test("sets times last, bounded, the later one for access", async () => {
     using root = scratch();
     await apply(

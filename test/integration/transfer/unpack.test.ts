@@ -4,8 +4,16 @@ import { DownloadLimit } from "#core/remotes/download-limit.ts";
 import { snapshotLabels } from "#core/unpack/layer-snapshot.ts";
 import { chainIds } from "#core/unpack/chain-id.ts";
 import { digestOf, parseDigest } from "#pkg/digest.ts";
+import { codeOf } from "#pkg/errors.ts";
 import { buildImage, type Image, ociArchive } from "#test/support/images.ts";
-import { anyName, anyOs, type Bench, transferBench } from "./local-transfer.ts";
+import {
+  anyName,
+  anyOs,
+  type Bench,
+  importObject,
+  storeObject,
+  transferBench,
+} from "./local-transfer.ts";
 
 const name = "docker.io/library/layers:1";
 const unpacks = [{ platform: anyOs, snapshotter: "" }];
@@ -109,6 +117,52 @@ test("as many diff ids as layers are asked for", async (t) => {
   const short = { ...image, target, blobs: new Map([...image.blobs, [target.digest, bytes]]) };
   const refused = /number of layers and diffIDs don't match: 1 != 2/;
   await assert.rejects(bench.importArchive(ociArchive(short, name), store), refused);
+});
+
+test("an image whose root file system is not of layers is imported without snapshots", async (t) => {
+  const bench = await transferBench(t);
+  const image = layered(["a"]);
+  const read = (digest: string): unknown => JSON.parse(String(image.blobs.get(digest)));
+  // -- built by this test
+  const manifest = read(image.target.digest) as { config: { digest: string } };
+  const config = read(manifest.config.digest) as { rootfs: object };
+  const blobs = new Map(image.blobs);
+  const put = (value: object): { digest: string; size: number } => {
+    const bytes = Buffer.from(JSON.stringify(value));
+    blobs.set(digestOf(bytes), bytes);
+    return { digest: digestOf(bytes), size: bytes.length };
+  };
+  const other = put({ ...config, rootfs: { ...config.rootfs, type: "other" } });
+  const target = put({ ...manifest, config: { ...manifest.config, ...other } });
+  const forged = { ...image, blobs, target: { ...image.target, ...target } };
+  await bench.importArchive(ociArchive(forged, name), store);
+  assert.deepEqual(await bench.names(), [name]);
+  assert.equal((await snapshots(bench)).size, 0);
+});
+
+test("an unpacking that its client gives up leaves no snapshot", async (t) => {
+  const bench = await transferBench(t);
+  const { applier } = bench;
+  const controller = new AbortController();
+  const apply = applier.apply.bind(applier);
+  applier.apply = async (ctx, ...rest) => {
+    if (applier.applied.length === 1) controller.abort();
+    ctx.throwIfEnded();
+    return apply(ctx, ...rest);
+  };
+  const archive = importObject(ociArchive(layered(["a", "b", "c"]), name));
+  const ctx = bench.ctx.withSignal(controller.signal);
+  const unpacking = bench.transferrer.transfer(ctx, archive, storeObject(store));
+  await assert.rejects(unpacking, (error) => codeOf(error) === "canceled");
+  assert.equal(applier.applied.length, 1);
+  assert.deepEqual(await bench.names(), []);
+  const left = [...(await snapshots(bench)).keys()];
+  assert.deepEqual(
+    left.filter((key) => key.startsWith("extract-")),
+    [],
+  );
+  await bench.storage.metadata.collector.scheduleAndWait(bench.ctx);
+  assert.equal((await snapshots(bench)).size, 0);
 });
 
 test("images of platforms that nothing unpacks are imported without snapshots", async (t) => {

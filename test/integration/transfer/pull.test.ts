@@ -341,6 +341,37 @@ test("documents of a size or kind that cannot be are refused before they are fet
   await assert.rejects(bench.pull(), /expected manifest but found index/);
 });
 
+test("a configuration of no type is Docker's in Docker's manifests alone, and then in the image's own", async (t) => {
+  const docker = buildImage({
+    layers: [[{ path: "a", content: "a" }]],
+    platform: anyOs,
+    docker: true,
+  });
+  for (const [image, isKnown] of [
+    [docker, true],
+    [layered(["a"]), false],
+  ] as const) {
+    const text = String(image.blobs.get(image.target.digest));
+    const typed = /application\/vnd\.(docker\.container\.image|oci\.image\.config)\.v1\+json/;
+    const bytes = Buffer.from(text.replace(typed, "application/octet-stream"));
+    const target = { ...image.target, digest: digestOf(bytes), size: bytes.length };
+    const blobs = new Map([...image.blobs, [target.digest, bytes]]);
+    const bench = await pullBench(t, { ...image, target, blobs });
+    await bench.pull();
+    const { content, images } = bench.storage.metadata;
+    const stored = (await images.get(bench.ctx, reference)).target;
+    assert.equal(stored.digest === target.digest, !isKnown);
+    assert.equal(bench.applier.applied.length, isKnown ? 1 : 0);
+    await using reader = await content.open(bench.ctx, stored.digest);
+    // -- built by this test
+    const document = JSON.parse(String(await reader.read(0, reader.sizeBytes))) as {
+      config: { mediaType: string };
+    };
+    const type = "application/vnd.docker.container.image.v1+json";
+    assert.equal(document.config.mediaType, isKnown ? type : "application/octet-stream");
+  }
+});
+
 test("a push sends blobs before manifests and indexes last, leaving out what is not here", async (t) => {
   const [mine, other] = [layered(["a"]), buildImage({ layers: [[{ path: "b", content: "b" }]] })];
   const index = buildIndex([

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
-import { chmod, writeFile } from "node:fs/promises";
+import { chmod, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { ShimTaskRuntime } from "#core/runtime/task-runtime.ts";
 import { codeOf, type ErrorCode, messageOf } from "#pkg/errors.ts";
 import { linux } from "#pkg/sys/linux.ts";
 import { processInfo, until } from "#test/support/processes.ts";
@@ -87,7 +88,44 @@ for (const mode of ["ttrpc", "grpc"] as const) {
   });
 }
 
+roomTest(
+  "a shim is told on its standard input whose it is and where the daemon is",
+  async (room) => {
+    const daemon = await startWith(room, "ttrpc");
+    const { ctx, tasks } = daemon;
+    await createTask(daemon, room);
+    const bundle = join(room.dir, "state", room.namespace, "c1");
+    const { grpcAddress, ttrpcAddress, containerdBinary, version } = daemon.manager.options.host;
+    assert.deepEqual(JSON.parse(await readFile(join(bundle, "params.json"), "utf8")), {
+      instanceId: "c1",
+      namespace: room.namespace,
+      containerdVersion: version,
+      containerdGrpcAddress: grpcAddress,
+      containerdTtrpcAddress: ttrpcAddress,
+      containerdBinary,
+      socketDir: join(room.dir, "s"),
+    });
+    await tasks.kill(ctx, { containerId: "c1", signal: SIGKILL });
+    await tasks.wait(ctx, { containerId: "c1" });
+    await tasks.delete(ctx, { containerId: "c1" });
+  },
+);
+
+roomTest("what a shim logs comes out at the daemon, after its restart too", async (room) => {
+  const daemon = await startWith(room, "ttrpc");
+  const { ctx } = daemon;
+  const { pid } = await createTask(daemon, room);
+  await until("it is logged", () => daemon.log.includes("shim: serves c1\n"));
+  await daemon.restart();
+  const exit = daemon.tasks.wait(ctx, { containerId: "c1" });
+  await daemon.tasks.kill(ctx, { containerId: "c1", signal: SIGKILL });
+  await exit;
+  await until("it is logged", () => daemon.log.includes(`shim: kills ${pid}\n`));
+  await daemon.tasks.delete(ctx, { containerId: "c1" });
+});
+
 const failingStarts: readonly (readonly [ForeignMode, ErrorCode, RegExp])[] = [
+  ["fails-at-start", "unknown", /start failed: no machine to boot: exit status 3$/],
   ["prints-garbage", "unavailable", /^failed to start shim: start failed: /],
   ["serves-nowhere", "unavailable", /^failed to start shim: start failed: .*TTRPC connection/],
   ["speaks-version-9", "not-implemented", /^failed to start shim: start failed: .*version/],
@@ -107,6 +145,30 @@ for (const [mode, code, words] of failingStarts) {
     assert.deepEqual(told(daemon), []);
   });
 }
+
+roomTest("a shim whose start never ends is killed when time is up, and quoted", async (room) => {
+  const daemon = await startWith(room, "hangs-at-start");
+  const { runtime, spec } = daemon.containers.get("c1") ?? assert.fail();
+  // Not by RPC: a client whose time is up hears no more of the daemon's words.
+  const created = new ShimTaskRuntime(daemon.manager).create(daemon.ctx.withTimeout(8_000), "c1", {
+    spec,
+    rootfs: rootfsMounts(room).map((mount) => ({ ...mount, target: "" })),
+    io: { stdin: "", stdout: "", stderr: "", terminal: false },
+    runtime: runtime.name,
+    runtimeOptions: undefined,
+    taskOptions: undefined,
+    sandbox: undefined,
+  });
+  await assert.rejects(created, (error) => {
+    const words = "shim killed after context deadline exceeded: signal: killed";
+    const said = `failed to start shim: start failed: the machine boots: ${words}`;
+    assert.equal(messageOf(error), said);
+    assert.equal(codeOf(error), "deadline-exceeded");
+    return true;
+  });
+  assert.deepEqual(daemon.manager.records.list(), []);
+  assert.deepEqual(await bundleNames(room), []);
+});
 
 roomTest("a shim that never creates holds its caller for as long as that waits", async (room) => {
   const daemon = await startWith(room, "never-creates");
@@ -148,6 +210,9 @@ roomTest("a shim whose delete command never ends is given up after its time", as
   linux.kill(shim?.shimPid ?? 0, SIGKILL);
   await until("its end is told", () => told(daemon).includes("/tasks/delete c1"));
   assert.deepEqual(told(daemon), ["/tasks/exit c1 255", "/tasks/delete c1"]);
+  const why = "the machine halts: shim killed after context deadline exceeded: signal: killed";
+  const words = "failed to clean up after shim disconnected";
+  assert.ok(daemon.log.some((line) => line.includes(words) && line.includes(why)));
   await assert.rejects(tasks.get(ctx, { containerId: "c1" }), /task c1 not found/);
   linux.kill(pid, SIGKILL);
 });

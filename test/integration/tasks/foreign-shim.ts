@@ -1,11 +1,20 @@
 // A shim that is nobody's, for tests: its containers are bare processes, and FOREIGN_SHIM says how it misbehaves.
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, readFileSync, writeFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { createServer } from "node:net";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary, toJsonString } from "@bufbuild/protobuf";
 import { timestampNow } from "@bufbuild/protobuf/wkt";
 import {
   BootstrapParamsSchema,
@@ -22,6 +31,8 @@ export type ForeignMode =
   | "ttrpc"
   | "grpc"
   | "prints-garbage"
+  | "fails-at-start"
+  | "hangs-at-start"
   | "serves-nowhere"
   | "speaks-version-9"
   | "answers-garbage"
@@ -44,8 +55,17 @@ function never(): Promise<never> {
 
 async function start(): Promise<void> {
   const params = fromBinary(BootstrapParamsSchema, readFileSync(0));
+  writeFileSync(join(process.cwd(), "params.json"), toJsonString(BootstrapParamsSchema, params));
   if (params.instanceId !== flag("-id") || params.namespace !== flag("-namespace")) {
     throw new Error("the parameters are another container's");
+  }
+  if (mode === "fails-at-start") {
+    writeSync(2, "no machine to boot\n");
+    process.exit(3);
+  }
+  if (mode === "hangs-at-start") {
+    writeSync(2, "the machine boots\n");
+    await never();
   }
   if (mode === "prints-garbage") return void writeSync(1, "\u0001 this is no address \u0002");
   const socketDir = params.socketDir ?? "/run/containerd/s";
@@ -65,7 +85,10 @@ async function start(): Promise<void> {
 }
 
 async function deleteContainer(): Promise<void> {
-  if (mode === "never-deletes") await never();
+  if (mode === "never-deletes") {
+    writeSync(2, "the machine halts\n");
+    await never();
+  }
   let pid = 0;
   if (existsSync(pidFile)) {
     pid = Number(readFileSync(pidFile, "utf8"));
@@ -114,6 +137,7 @@ function handlers(): Handlers<typeof Task> {
     },
     wait: async () => running().exited,
     kill: async () => {
+      log(`kills ${running().pid}`);
       running().child.kill("SIGKILL");
       return {};
     },
@@ -131,7 +155,15 @@ function handlers(): Handlers<typeof Task> {
   };
 }
 
+/** As Go's shims: for writing alone, which without a reader waits or fails. */
+function log(line: string): void {
+  const fd = openSync("log", constants.O_WRONLY | constants.O_APPEND);
+  writeSync(fd, `${line}\n`);
+  closeSync(fd);
+}
+
 async function serveOn(socket: string): Promise<void> {
+  log(`serves ${basename(process.cwd())}`);
   if (mode === "answers-garbage") {
     createServer((connection) => {
       connection.on("error", () => undefined);

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
-import { readFile, rm } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { messageOf } from "#pkg/errors.ts";
 import { linux } from "#pkg/sys/linux.ts";
-import { debianProgram } from "#test/support/debian.ts";
+import { debianProgram, newerProgram } from "#test/support/debian.ts";
 import { processInfo, until } from "#test/support/processes.ts";
 import { type Room, roomTest } from "#test/support/room.ts";
 import {
@@ -18,24 +20,44 @@ import {
 } from "./harness.ts";
 
 const SIGKILL = 9;
+const SIGSTOP = 19;
 /** Of Go containerd 1.6: task service 2, a plain address, options on standard input, no `-info`. */
 const goShim = (): string => join(dirname(debianProgram("containerd")), "containerd-shim-runc-v2");
+
+/** The real shim behind `proxy-shim.ts`, as a daemon finds shims. */
+async function installProxy(room: Room, real: string): Promise<string> {
+  const path = join(room.dir, "containerd-shim-proxy-v1");
+  const program = join(import.meta.dirname, "proxy-shim.ts");
+  const script = [
+    "#!/bin/sh",
+    'for last; do :; done; case "$last" in',
+    `start) REAL_SHIM=${real} exec ${process.execPath} ${program} "$@";;`,
+    `*) exec ${real} "$@";;`,
+    "esac",
+  ];
+  await writeFile(path, script.join("\n"), { mode: 0o755 });
+  return path;
+}
 
 async function startSleeper(
   daemon: TaskDaemon,
   room: Room,
+  id = "c1",
+  runtime = goShim(),
 ): Promise<{ pid: number; shim: number }> {
   const { ctx, tasks } = daemon;
-  await recordContainer(daemon, room, "c1", { args: shell("sleep 1000"), runtime: goShim() });
-  const { pid } = await tasks.create(ctx, { containerId: "c1", rootfs: rootfsMounts(room) });
-  await tasks.start(ctx, { containerId: "c1" });
-  const [record] = daemon.manager.records.list();
+  await recordContainer(daemon, room, id, { args: shell("sleep 1000"), runtime });
+  const { pid } = await tasks.create(ctx, { containerId: id, rootfs: rootfsMounts(room) });
+  await tasks.start(ctx, { containerId: id });
+  const record = daemon.manager.records.get(room.namespace, id);
   assert.ok(record);
-  const { shimPid } = await record.link.ask(ctx, (shim) => shim.connect(ctx, "c1"));
-  // Go's shim leaves its socket when it is killed, and neither daemon takes it away.
-  const bundle = join(room.dir, "state", room.namespace, "c1");
-  const address = await readFile(join(bundle, "address"), "utf8");
-  room.resources.defer(() => rm(address.replace("unix://", ""), { force: true }));
+  const { shimPid } = await record.link.ask(ctx, (shim) => shim.connect(ctx, id));
+  // Go's shim 1.6 leaves its socket when it is killed, and neither daemon takes it away.
+  const address = join(room.dir, "state", room.namespace, id, "address");
+  if (existsSync(address)) {
+    const socket = (await readFile(address, "utf8")).replace("unix://", "");
+    room.resources.defer(() => rm(socket, { force: true }));
+  }
   return { pid, shim: shimPid };
 }
 
@@ -157,6 +179,91 @@ roomTest(
   },
   { needs: ["runc"] },
 );
+
+roomTest(
+  "a third-party shim that does not answer holds up neither the start nor another's task",
+  async (room) => {
+    const daemon = await startTaskDaemon(room);
+    const mute = await startSleeper(daemon, room, "c1");
+    const other = await startSleeper(daemon, room, "c2");
+    await daemon.drop();
+    linux.kill(mute.shim, SIGSTOP);
+    room.resources.defer(() => linux.kill(mute.shim, SIGKILL));
+    const began = performance.now();
+    await daemon.start();
+    const tookMs = performance.now() - began;
+    // One budget of 5 s for all that is asked of it, and then its `delete` command.
+    assert.ok(tookMs > 4_900 && tookMs < 20_000, `${tookMs} ms`);
+    assert.deepEqual(seen(daemon).slice(-2), ["/tasks/exit c1 137", "/tasks/delete c1"]);
+    // Its parent, the shim, takes no notice of its end.
+    await until("its container has ended", async () => {
+      return ((await processInfo(mute.pid))?.state ?? "Z") === "Z";
+    });
+    assert.deepEqual(await bundleNames(room), ["c2"]);
+    const { ctx, tasks } = daemon;
+    assert.equal((await tasks.get(ctx, { containerId: "c2" })).process?.pid, other.pid);
+    const exit = tasks.wait(ctx, { containerId: "c2" });
+    await tasks.kill(ctx, { containerId: "c2", signal: SIGKILL });
+    assert.equal((await exit).exitStatus, 137);
+    await tasks.delete(ctx, { containerId: "c2" });
+  },
+  { needs: ["runc"] },
+);
+
+roomTest(
+  "what a third-party shim logs comes out at the daemon",
+  async (room) => {
+    const daemon = await startTaskDaemon(room);
+    const { ctx, tasks } = daemon;
+    await startSleeper(daemon, room, "c1");
+    const line = /^shim: .*level=info msg="loading plugin /m;
+    await until("it has logged", () => daemon.log.some((chunk) => line.test(chunk)));
+    const exit = tasks.wait(ctx, { containerId: "c1" });
+    await tasks.kill(ctx, { containerId: "c1", signal: SIGKILL });
+    await exit;
+    await tasks.delete(ctx, { containerId: "c1" });
+  },
+  { needs: ["runc"] },
+);
+
+const releases = {
+  "Go's 1.6": { path: goShim, needs: ["runc"] },
+  "Go's 2": { path: () => newerProgram("sid", "containerd-shim-runc-v2"), needs: ["runc", "sid"] },
+} as const;
+
+for (const [name, { path, needs }] of Object.entries(releases)) {
+  roomTest(
+    `a shim whose first Shutdown fails is told again by the retry: ${name}`,
+    async (room) => {
+      const daemon = await startTaskDaemon(room);
+      const { ctx, tasks } = daemon;
+      const { pid, shim } = await startSleeper(
+        daemon,
+        room,
+        "c1",
+        await installProxy(room, path()),
+      );
+      const exit = tasks.wait(ctx, { containerId: "c1" });
+      await tasks.kill(ctx, { containerId: "c1", signal: SIGKILL });
+      assert.equal((await exit).exitStatus, 137);
+      await assert.rejects(tasks.delete(ctx, { containerId: "c1" }), (error) => {
+        const words = /^failed to delete task: failed to invoke shutdown: .*please retry/;
+        assert.match(messageOf(error), words);
+        return true;
+      });
+      assert.ok(await processInfo(shim), "it has not ended");
+      assert.deepEqual(await bundleNames(room), ["c1"]);
+      const deleted = await tasks.delete(ctx, { containerId: "c1" });
+      assert.deepEqual([deleted.pid, deleted.exitStatus], [pid, 137]);
+      await until("the shim is gone", async () => (await processInfo(shim)) === undefined);
+      assert.deepEqual(await bundleNames(room), []);
+      await until("the delete event", () => seen(daemon).includes("/tasks/delete c1"));
+      const ends = seen(daemon).filter((line) => /exit|delete/.test(line));
+      assert.deepEqual(ends, ["/tasks/exit c1 137", "/tasks/delete c1"]);
+    },
+    { needs },
+  );
+}
 
 roomTest(
   "a third-party shim that died without a daemon is cleaned up at the next start",

@@ -29,10 +29,18 @@ function container(
   };
 }
 
+interface FakeTask {
+  status: TaskStatus;
+  exitStatus: number;
+  error?: Error;
+  /** It has ended, and nobody was told yet. */
+  isEnding?: boolean;
+}
+
 /** Containers and tasks by `namespace/id`; what is done is noted. */
 class FakeDaemon {
   readonly containers = new Map<string, Container>();
-  readonly tasks = new Map<string, { status: TaskStatus; exitStatus: number; error?: Error }>();
+  readonly tasks = new Map<string, FakeTask>();
   readonly done: string[] = [];
   readonly created: CreateTaskOptions[] = [];
 
@@ -53,6 +61,7 @@ class FakeDaemon {
           return this.#task(keyOf(ctx, id));
         },
         delete: async (ctx, id) => {
+          if (this.tasks.get(keyOf(ctx, id))?.isEnding) throw new Error("it runs");
           if (!this.tasks.delete(keyOf(ctx, id))) throw notFound("task");
           this.done.push(`delete ${keyOf(ctx, id)}`);
           return { pid: 1, exitStatus: 137, exitedAt: 0n as never }; // -- nobody reads the time
@@ -85,9 +94,15 @@ class FakeDaemon {
         const io = { stdin: "", stdout: "", stderr: "", terminal: false };
         return { id: key, pid: 1, ...io, ...task, exitedAt: undefined };
       },
-      wait: () => ended,
+      wait: async () => {
+        if (task.status === "stopped") return { exitStatus: 0, exitedAt: 0n };
+        if (!task.isEnding) return ended;
+        await new Promise((done) => setImmediate(done));
+        task.isEnding = false;
+        return { exitStatus: 0, exitedAt: 0n };
+      },
       kill: async (_ctx, { signal, all }) => {
-        if (task.status === "stopped") throw notFound("process already finished");
+        if (task.status === "stopped" || task.isEnding) throw notFound("process already finished");
         this.done.push(`kill ${signal} ${all ? "all" : "one"} ${key}`);
         resolve({ exitStatus: 137, exitedAt: 0n } as never); // -- nobody reads it
       },
@@ -156,6 +171,13 @@ suite("RestartMonitor", () => {
     daemon.tasks.set("n1/c1", { status: "running", exitStatus: 0 });
     assert.deepEqual(await look(daemon), ["kill 9 all n1/c1", "delete n1/c1"]);
     assert.deepEqual(await look(daemon), []);
+  });
+
+  test("scan() deletes what ends by itself in that moment, once its end is told", async () => {
+    const daemon = new FakeDaemon();
+    daemon.containers.set("n1/c1", container("c1", { [restartLabels.status]: "stopped" }));
+    daemon.tasks.set("n1/c1", { status: "running", exitStatus: 0, isEnding: true });
+    assert.deepEqual(await look(daemon), ["delete n1/c1"]);
   });
 
   test("scan() touches nothing that is paused, unanswered or about to be started", async () => {

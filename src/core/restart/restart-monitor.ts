@@ -246,10 +246,13 @@ export class RestartMonitor implements AsyncDisposable {
     const ended = task.wait(ctx, "");
     ended.catch(() => {}); // -- awaited below, unless killing fails first
     try {
-      await task.kill(ctx, { execId: "", signal: SIGKILL, all: true });
+      await task.kill(ctx, { execId: "", signal: SIGKILL, all: true }).catch((error: unknown) => {
+        // It has ended by itself a moment ago, and can be deleted as soon as that is told.
+        if (!isNotFound(error)) throw error;
+      });
       await ended;
     } catch (error) {
-      // One that has ended cannot be killed; one that can be deleted had.
+      // One that can be deleted had ended.
       try {
         await runtime.delete(ctx, task.id);
       } catch (deletion) {

@@ -89,7 +89,7 @@ for (const mode of ["ttrpc", "grpc"] as const) {
 }
 
 roomTest(
-  "a shim is told on its standard input whose it is and where the daemon is",
+  "a shim is told by flags, environment and standard input whose it is and where the daemon is",
   async (room) => {
     const daemon = await startWith(room, "ttrpc");
     const { ctx, tasks } = daemon;
@@ -105,6 +105,19 @@ roomTest(
       containerdBinary,
       socketDir: join(room.dir, "s"),
     });
+    // -- as the shim writes it
+    const command = JSON.parse(await readFile(join(bundle, "command.json"), "utf8")) as {
+      args: string[];
+      env: Record<string, string>;
+    };
+    const flags = ["-namespace", room.namespace, "-address", grpcAddress];
+    const more = ["-publish-binary", containerdBinary, "-id", "c1", "start"];
+    assert.deepEqual(command.args, [...flags, ...more]);
+    const told = ["TTRPC_ADDRESS", "GRPC_ADDRESS", "NAMESPACE", "MAX_SHIM_VERSION", "GOMAXPROCS"];
+    assert.deepEqual(
+      told.map((name) => command.env[name]),
+      [ttrpcAddress, grpcAddress, room.namespace, "2", "2"],
+    );
     await tasks.kill(ctx, { containerId: "c1", signal: SIGKILL });
     await tasks.wait(ctx, { containerId: "c1" });
     await tasks.delete(ctx, { containerId: "c1" });

@@ -55,7 +55,8 @@ function never(): Promise<never> {
 
 async function start(): Promise<void> {
   const params = fromBinary(BootstrapParamsSchema, readFileSync(0));
-  writeFileSync(join(process.cwd(), "params.json"), toJsonString(BootstrapParamsSchema, params));
+  writeFileSync("params.json", toJsonString(BootstrapParamsSchema, params));
+  writeFileSync("command.json", JSON.stringify({ args: process.argv.slice(2), env: process.env }));
   if (params.instanceId !== flag("-id") || params.namespace !== flag("-namespace")) {
     throw new Error("the parameters are another container's");
   }

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { execFileSync } from "node:child_process";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Containers } from "#api/services/containers/v1/containers_pb.ts";
 import { Tasks } from "#api/services/tasks/v1/tasks_pb.ts";
@@ -10,6 +11,7 @@ import { createClient } from "#pkg/rpc/client.ts";
 import { GrpcTransport } from "#pkg/rpc/grpc/transport.ts";
 import type { Client } from "#pkg/rpc/service.ts";
 import { daemonKind, startDaemon } from "#test/support/daemon.ts";
+import { commandPath } from "#test/support/needs.ts";
 import { until } from "#test/support/processes.ts";
 import { type Room, roomTest } from "#test/support/room.ts";
 import { makeRoot, runtimeSpec, shell } from "../tasks/harness.ts";
@@ -75,10 +77,40 @@ roomTest("a task's root is mounted by a helper", async (room) => {
   await until("it has printed", async () => (await readFile(output, "utf8")).length > 0);
   assert.equal(await readFile(output, "utf8"), "on bin dev proc sys tmp\n");
   await tasks.delete(ctx, { containerId: "c" });
-  const [from, to, ...rest] = (await called()).trim().split("\n");
+  // Go's shim may lose sight of the helper, and calls it again.
+  const [from, to, ...rest] = (await called()).trim().split("\n").slice(0, 8);
   assert.deepEqual([from, rest], [source, ["-o", "lowerdir=/a:/b", "-o", "ro", "-t", "testfs"]]);
   assert.match(to ?? "", /\/rootfs$/);
 });
+
+roomTest(
+  "a task's root is a file with a file system, as long as the task is there",
+  async (room) => {
+    const { ctx, tasks } = await bench(room);
+    const file = join(room.dir, "root.ext4");
+    const program = commandPath("mkfs.ext4") ?? "";
+    execFileSync(program, ["-q", "-d", join(room.dir, "image"), file, "16M"]);
+    const output = join(room.dir, "output");
+    const [stdout, stderr] = [`file://${output}`, `file://${output}`];
+    const rootfs = [{ type: "ext4", source: file, options: ["loop", "noatime"] }];
+    await tasks.create(ctx, { containerId: "c", rootfs, stdout, stderr });
+    await tasks.start(ctx, { containerId: "c" });
+    await tasks.wait(ctx, { containerId: "c" });
+    await until("it has printed", async () => (await readFile(output, "utf8")).length > 0);
+    assert.equal(await readFile(output, "utf8"), "on bin dev lost+found proc sys tmp\n");
+    assert.equal((await loopFiles()).includes(file), true);
+    await tasks.delete(ctx, { containerId: "c" });
+    await until("the device has gone", async () => !(await loopFiles()).includes(file));
+  },
+  { needs: ["loop"] },
+);
+
+async function loopFiles(): Promise<string> {
+  const devices = await readdir("/sys/block");
+  const file = (device: string): string => `/sys/block/${device}/loop/backing_file`;
+  const read = (device: string): Promise<string> => readFile(file(device), "utf8").catch(() => ""); // -- it shows nothing
+  return (await Promise.all(devices.map(read))).join("");
+}
 
 roomTest("a helper that fails says why", async (room) => {
   const { ctx, tasks } = await bench(room);

@@ -88,6 +88,19 @@ const spec = {
   value: Buffer.from("{}"),
 };
 
+roomTest("the manager and the handler of EROFS are listed as upstream's", async (room) => {
+  const { daemon } = await bench(room);
+  const rows = (await daemon.ctrOk(["plugins", "ls"])).split("\n").map((row) => row.split(/\s+/));
+  const platform = `linux/${process.arch === "x64" ? "amd64" : "arm64/v8"}`;
+  assert.deepEqual(
+    rows.filter(([type]) => type?.startsWith("io.containerd.mount-")).map((row) => row.slice(0, 4)),
+    [
+      ["io.containerd.mount-handler.v1", "erofs", platform, "ok"],
+      ["io.containerd.mount-manager.v1", "bolt", "-", "ok"],
+    ],
+  );
+});
+
 roomTest("an activation lives as long as its container", async (room) => {
   const { daemon, ctx, transport, manager } = await bench(room);
   const containers = createClient(Containers, transport);

@@ -34,8 +34,11 @@ interface Bench {
   readonly manager: GrpcMountManager;
 }
 
+/** Else one of the shared daemon's would appear in the middle of another test. */
+const noStandby = '[plugins."io.containerd.shim.v1.manager"]\n  standby = false\n';
+
 async function bench(room: Room, env: Readonly<Record<string, string>> = {}): Promise<Bench> {
-  const daemon = await startDaemon(room, { env });
+  const daemon = await startDaemon(room, { env, config: noStandby });
   const transport = room.resources.use(new GrpcTransport({ path: daemon.address }));
   return {
     daemon,

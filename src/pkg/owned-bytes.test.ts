@@ -12,6 +12,12 @@ test("bytes that were given are freed, once; others are left alone", () => {
   assert.equal(kept.length, 1 << 20);
 });
 
+test("who frees a part of what was given frees all of it", () => {
+  const given = giveBytes(Buffer.from(new ArrayBuffer(1 << 20)));
+  freeBytes(given.subarray(5, 100));
+  assert.equal(given.length, 0);
+});
+
 test("a part of larger memory is not freed", () => {
   const whole = Buffer.from(new ArrayBuffer(1 << 20));
   const part = giveBytes(whole.subarray(0, 100));

@@ -112,18 +112,23 @@ function parseBase256(block: Buffer, offset: number, lengthBytes: number, field:
 }
 
 function assertChecksum(block: Buffer): void {
-  let unsigned = 0;
-  let signed = 0;
-  for (let i = 0; i < blockBytes; i++) {
-    const byte = i >= 148 && i < 156 ? 0x20 : (block[i] ?? 0);
-    unsigned += byte;
-    signed += byte > 127 ? byte - 256 : byte;
-  }
+  // Its own field counts as spaces.
+  let unsigned = 8 * 0x20;
+  for (let i = 0; i < 148; i++) unsigned += block[i] ?? 0;
+  for (let i = 156; i < blockBytes; i++) unsigned += block[i] ?? 0;
   const wanted = parseNumeric(block, 148, 8, "checksum");
   // Some old archivers summed signed characters.
-  if (wanted !== unsigned && wanted !== signed) {
+  if (wanted !== unsigned && wanted !== unsigned - 256 * countHighBytes(block)) {
     throw invalidArchive(`header checksum ${wanted}, expected ${unsigned}`);
   }
+}
+
+function countHighBytes(block: Buffer): number {
+  let count = 0;
+  for (let i = 0; i < blockBytes; i++) {
+    if ((i < 148 || i >= 156) && (block[i] ?? 0) > 127) count++;
+  }
+  return count;
 }
 
 function formatOf(block: Buffer): TarFormat {

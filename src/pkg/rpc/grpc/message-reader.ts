@@ -1,6 +1,7 @@
 import type { Http2Stream } from "node:http2";
 import type { InputType } from "node:zlib";
 import { CodedError, messageOf } from "#pkg/errors.ts";
+import { giveBytes } from "#pkg/owned-bytes.ts";
 
 export const PREFIX_BYTES = 5;
 /** Upstream's default limit of a message, either way. */
@@ -104,7 +105,7 @@ export class MessageReader {
       else this.#chunks[0] = first.subarray(bytes);
       return first.subarray(0, bytes);
     }
-    const whole = Buffer.allocUnsafe(bytes);
+    const whole = giveBytes(Buffer.allocUnsafe(bytes));
     let offset = 0;
     while (offset < bytes) {
       const chunk = this.#chunks[0];

@@ -9,6 +9,7 @@ import { digestFromWire } from "#core/content/convert.ts";
 import type { Context } from "#pkg/context.ts";
 import type { Digest } from "#pkg/digest.ts";
 import { CodedError, isNotFound } from "#pkg/errors.ts";
+import { freeBytes } from "#pkg/owned-bytes.ts";
 import { toSize } from "#pkg/safe-integer.ts";
 import { nanosToTimestamp } from "#pkg/time.ts";
 
@@ -127,5 +128,7 @@ async function write(writer: ContentWriter, request: Request): Promise<void> {
     throw new CodedError("out-of-range", `write @${offset} must occur at current offset ${held}`);
   }
   if (offset === 0 && held > 0) await writer.truncate(0);
-  if (request.data.length > 0) await writer.write(request.data);
+  if (request.data.length === 0) return;
+  await writer.write(request.data);
+  freeBytes(request.data);
 }

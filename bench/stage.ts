@@ -46,12 +46,19 @@ export class Stage {
    * Starts the daemons, Go's first, ended with the room. They share the room's namespace, so that its leak check
    * sees the cgroups of both; `Side.id` keeps their names apart.
    */
-  async startSides({ dir = this.room.dir }: { dir?: string } = {}): Promise<Side[]> {
+  async startSides({
+    dir = this.room.dir,
+    goProgram,
+  }: {
+    dir?: string;
+    goProgram?: string | undefined;
+  } = {}): Promise<Side[]> {
     const sides: Side[] = [];
     for (const kind of this.#options.kinds) {
       const own = { ...this.room, dir: join(dir, kind) };
       await mkdir(own.dir, { recursive: true });
-      const daemon = await startDaemon(own, { kind, env: this.#environment(kind) });
+      const env = this.#environment(kind);
+      const daemon = await startDaemon(own, { kind, env, ...(goProgram && { goProgram }) });
       const side = new Side({ daemon, namespace: this.room.namespace, runtime: this.runtime });
       this.room.resources.use(side);
       sides.push(side);

@@ -9,6 +9,7 @@ import { Mounter } from "#core/mount/mounter.ts";
 import { TreeWorkers } from "#pkg/archive/tree-workers.ts";
 import { Context } from "#pkg/context.ts";
 import { isNotFound } from "#pkg/errors.ts";
+import { silentLogger } from "#pkg/log.ts";
 import { linux } from "#pkg/sys/linux.ts";
 import { NativeSnapshotter } from "#plugins/snapshotter/native/native-snapshotter.ts";
 import { OverlaySnapshotter } from "#plugins/snapshotter/overlayfs/overlay-snapshotter.ts";
@@ -94,6 +95,32 @@ for (const name of ["overlayfs", "native"] as const) {
       const left = ["committed base", "active two file=content"];
       assert.deepEqual(await contents(name, dir.path), left);
       assert.deepEqual(directories(dir.path), ["1", "2"]);
+    });
+
+    test("what was promised and is gone is said, and the others go on", async () => {
+      using dir = fs.mkdtempDisposableSync(path.join(tmpdir(), "snapshot-crash-"));
+      await using workers = new TreeWorkers();
+      const options = { root: dir.path, workers };
+      {
+        await using snapshotter = await snapshotters[name].open(ctx, options);
+        for (const base of ["lost", "kept"]) {
+          await snapshotter.prepare(ctx, `${base}-active`, "");
+          await snapshotter.commit(ctx, base, `${base}-active`);
+        }
+      }
+      fs.rmSync(path.join(dir.path, "snapshots", "1"), { recursive: true });
+      const errors: unknown[] = [];
+      const error = (message: string, fields: unknown): void => void errors.push([message, fields]);
+      const logger = { ...silentLogger, error };
+      await using snapshotter = await snapshotters[name].open(
+        Context.background({ logger }),
+        options,
+      );
+      const said = "files of a committed snapshot are gone";
+      assert.deepEqual(errors, [[said, { snapshot: "lost", id: 1 }]]);
+      const mounts = await snapshotter.prepare(ctx, "on-kept", "kept");
+      await mounter.withTempMount(ctx, mounts, async () => {});
+      await snapshotter.remove(ctx, "lost");
     });
   });
 }

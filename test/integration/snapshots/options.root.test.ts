@@ -238,6 +238,29 @@ roomTest(
   },
 );
 
+roomTest("snapshots lie where root_path says, and clients are told where", async (room) => {
+  const names = ["overlayfs", "native"] as const;
+  const rootOf = (name: string): string => join(room.dir, "elsewhere", name);
+  const config = names
+    .flatMap((name) => [
+      `[plugins.'io.containerd.snapshotter.v1.${name}']`,
+      `root_path = ${JSON.stringify(rootOf(name))}`,
+    ])
+    .join("\n");
+  const daemon = await startDaemon(room, { kind: "ours", config });
+  const inNamespace = ctx.withNamespace(room.namespace);
+  const transport = room.resources.use(new GrpcTransport({ path: daemon.address }));
+  const introspection = createClient(Introspection, transport);
+  for (const name of names) {
+    const { plugins } = await introspection.plugins(ctx, { filters: [`id==${name}`] });
+    assert.equal(plugins[0]?.exports["root"], rootOf(name));
+    const snapshotter = new GrpcSnapshotter(transport, name);
+    const [mount] = await snapshotter.prepare(inNamespace, "a", "");
+    assert.ok(mount?.source.startsWith(join(rootOf(name), "snapshots/1")));
+    await snapshotter.remove(inNamespace, "a");
+  }
+});
+
 roomTest(
   "the configuration's switches reach the snapshotter and its capabilities",
   async (room) => {

@@ -24,6 +24,11 @@ export class Coalescer<T> {
     return this.#next;
   }
 
+  /** The run that is under way, for who did not ask for one. */
+  get underWay(): Promise<T> | undefined {
+    return this.#running;
+  }
+
   /** Resolves when nothing runs and nothing waits; failures belong to those who asked. */
   async idle(): Promise<void> {
     for (let last = this.#next ?? this.#running; last; last = this.#next ?? this.#running) {

@@ -1,6 +1,6 @@
 import { mkdir, readdir, rename } from "node:fs/promises";
 import { join } from "node:path";
-import { runOk } from "#test/support/command.ts";
+import { run, runOk } from "#test/support/command.ts";
 import { processInfo, until } from "#test/support/processes.ts";
 import type { Room } from "#test/support/room.ts";
 
@@ -47,16 +47,24 @@ export class PowerCutDisks {
     process.kill(writer, "SIGSTOP");
     // A thread that is in the kernel stops when its call has ended.
     await until("no call of the writer is under way", () => standsStill(writer));
-    const copies = [...this.#images.values()].map((image) =>
-      runOk(["cp", "--sparse=always", image, `${image}.left`]),
-    );
-    await Promise.all(copies);
+    await Promise.all([...this.#images.values()].map(copy));
     await end();
     for (const [dir, image] of this.#images) {
       await runOk(["umount", dir]);
       await rename(`${image}.left`, image);
       await mountImage(image, dir);
     }
+  }
+}
+
+/**
+ * The copy of one moment. The kernel may write to it meanwhile, where somebody on this machine syncs all file systems:
+ * a copy that is half of before and half of after is a disk that never was.
+ */
+async function copy(image: string): Promise<void> {
+  for (;;) {
+    await runOk(["cp", "--sparse=always", image, `${image}.left`]);
+    if ((await run(["cmp", "--silent", image, `${image}.left`])).code === 0) return;
   }
 }
 

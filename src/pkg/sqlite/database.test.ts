@@ -1,5 +1,5 @@
 import assert from "node:assert";
-import { mkdtemp, rm } from "node:fs/promises";
+import { type FileHandle, mkdtemp, open as openFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -51,6 +51,32 @@ test("many updates at once are all there, and a log is copied into the database"
   const all = Array.from({ length: 3000 }, (_, i) => `k${String(i).padStart(4, "0")}`);
   await Promise.all(all.map((k) => db.update((sql) => sql.run("INSERT INTO t VALUES (?, 1)", k))));
   assert.deepStrictEqual(await keys(db), all);
+});
+
+test("nothing is answered while the sync that it needs is under way, be it another's", async (t) => {
+  await using db = await open();
+  await db.update((sql) => sql.run("INSERT INTO t VALUES ('a', 1)"));
+  await using file = await openFile(join(dir, "t.sqlite"));
+  const { promise: mayEnd, resolve: end } = Promise.withResolvers<void>();
+  const started = Promise.withResolvers<void>();
+  // -- the handle of the log is of the same class
+  const handles = Object.getPrototypeOf(file) as FileHandle;
+  t.mock.method(handles, "datasync", async () => {
+    started.resolve();
+    await mayEnd;
+  });
+  const answers: string[] = [];
+  const note = (what: string) => (): void => void answers.push(what);
+  const written = db.update((sql) => sql.run("INSERT INTO t VALUES ('b', 1)")).then(note("write"));
+  await started.promise;
+  const read = keys(db).then(note("read"));
+  const again = db.update((sql) => sql.run("INSERT INTO t VALUES ('b', 1)"));
+  const refused = again.catch(note("refusal"));
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.deepStrictEqual(answers, []);
+  end();
+  await Promise.all([written, read, refused]);
+  assert.deepStrictEqual(answers.toSorted(), ["read", "refusal", "write"]);
 });
 
 test("open() refuses a database that another connection holds", async () => {

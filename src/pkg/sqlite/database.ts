@@ -154,8 +154,10 @@ export class DurableDatabase implements AsyncDisposable {
   }
 
   async #durable(): Promise<void> {
-    if (!this.#unsynced || !this.#sync) return;
-    await this.#sync.run();
+    // What was committed before is not on the disk while the sync that was begun for it runs.
+    const sync = this.#unsynced ? this.#sync?.run() : this.#sync?.underWay;
+    if (!sync) return;
+    await sync;
     this.#failpoints.hit("database.after-sync");
   }
 

@@ -87,7 +87,9 @@ export class LocalContentStore implements ContentStore, AsyncDisposable {
     const store = new LocalContentStore(root, options.failpoints ?? noFailpoints);
     await mkdir(store.#ingests, { recursive: true, mode: 0o755 });
     await mkdir(join(root, "blobs", "sha256"), { recursive: true, mode: 0o755 });
-    for (const path of [join(root, "blobs"), root]) await syncDirectory(path);
+    // A process that was killed may have left a blob whose name the disk does not have yet.
+    const known = (await namesIn(join(root, "blobs"))).map((name) => join(root, "blobs", name));
+    for (const path of [...known, join(root, "blobs"), root]) await syncDirectory(path);
     await store.#removeBrokenIngests();
     await store.#settleAfterBoot(options.bootId ?? (await readBootId()));
     return store;

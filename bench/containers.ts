@@ -3,6 +3,8 @@ import { codeOf } from "#pkg/errors.ts";
 import { busybox, type Side } from "./side.ts";
 import type { Stage } from "./stage.ts";
 
+const processType = "types.containerd.io/opencontainers/runtime-spec/1/Process";
+
 /** Starts containers as a client does that keeps no command beside them: through RPC, with no stdio. */
 export class ContainerMaker {
   readonly #side: Side;
@@ -35,22 +37,28 @@ export class ContainerMaker {
    * The record and the snapshot; the mounts go into `createTask`. The record first and, in `remove`, last: it is what
    * keeps a collection from taking the snapshot.
    */
-  async create(id: string, args: readonly string[]) {
+  async create(id: string, args: readonly string[], { terminal = false } = {}) {
     const { ctx, containers, snapshots } = this.#side;
     const { image, labels, runtime, snapshotter } = this.#container;
-    const spec = this.#specOf(id, args);
+    const spec = this.#specOf(id, args, terminal);
     const own = { id, snapshotKey: id, spec, image, labels, snapshotter };
     await containers.create(ctx, { container: { ...own, ...(runtime && { runtime }) } });
     const { mounts } = await snapshots.prepare(ctx, { snapshotter, key: id, parent: this.#parent });
     return mounts;
   }
 
-  #specOf(id: string, args: readonly string[]) {
+  /** For an exec in one of its containers. */
+  processSpec(args: readonly string[]) {
+    const { process } = this.#spec as { process: object }; // -- ctr's own
+    return { typeUrl: processType, value: Buffer.from(JSON.stringify({ ...process, args })) };
+  }
+
+  #specOf(id: string, args: readonly string[], terminal: boolean) {
     const { process, linux } = this.#spec as { process: object; linux: object }; // -- ctr's own
     const cgroupsPath = `/${this.#side.ctx.namespace}/${id}`;
     const spec = {
       ...this.#spec,
-      process: { ...process, args },
+      process: { ...process, args, terminal },
       linux: { ...linux, cgroupsPath },
     };
     const value = Buffer.from(JSON.stringify(spec));

@@ -1,6 +1,6 @@
 import type { DaemonKind } from "#test/support/daemon.ts";
 
-export type Unit = "ms" | "us" | "MB" | "MB/s" | "calls" | "calls/s";
+export type Unit = "ms" | "us" | "MB" | "MB/s" | "calls" | "calls/s" | "times";
 
 export interface Summary {
   readonly samples: number;

@@ -17,11 +17,13 @@ import { rpc } from "./rpc.ts";
 import { scale } from "./scale.ts";
 import { Stage, type StageOptions } from "./stage.ts";
 import { startDelete } from "./start-delete.ts";
+import { stuck } from "./stuck.ts";
 import { tableOf } from "./table.ts";
 
 const benches: readonly Bench[] = [
   ctrRun,
   exec,
+  stuck,
   startDelete,
   memory,
   rpc,

@@ -76,7 +76,7 @@ test("nothing is answered while the sync that it needs is under way, be it anoth
   assert.deepStrictEqual(answers, []);
   end();
   await Promise.all([written, read, refused]);
-  assert.deepStrictEqual(answers.toSorted(), ["read", "refusal", "write"]);
+  assert.deepStrictEqual(new Set(answers), new Set(["read", "refusal", "write"]));
 });
 
 test("open() refuses a database that another connection holds", async () => {

@@ -2,12 +2,19 @@ import { readdir } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Context } from "#pkg/context.ts";
 import { isErrno, unavailable, wrap } from "#pkg/errors.ts";
-import { AT, LO_FLAGS, O } from "#pkg/sys/constants.ts";
+import { AT, LO_FLAGS, LOCK, O } from "#pkg/sys/constants.ts";
 import type { Fd, FileStat, Syscalls } from "#pkg/sys/syscall.ts";
 
 type LoopSyscalls = Pick<
   Syscalls,
-  "openat" | "close" | "fstatat" | "loopGetFree" | "loopConfigure" | "loopStatus" | "loopSetFlags"
+  | "openat"
+  | "close"
+  | "fstatat"
+  | "flock"
+  | "loopGetFree"
+  | "loopConfigure"
+  | "loopStatus"
+  | "loopSetFlags"
 >;
 
 export interface LoopOptions {
@@ -28,6 +35,8 @@ export interface LoopDevice extends Disposable {
 const control = "/dev/loop-control";
 const triesMax = 100;
 const waitMsMax = 10;
+/** Whoever locks a file for longer is none of those that are about to mount it. */
+const lockMsMax = 2_000;
 
 /** Shows `file`. Throws `unavailable` when others take every device that is found free. */
 export async function attachLoop(
@@ -53,11 +62,29 @@ export async function shareLoop(
   options: LoopOptions,
 ): Promise<LoopDevice> {
   using opened = openFile(sys, file, options);
-  if (!options.readOnly) {
-    const shared = await findWritable(sys, sys.fstatat(opened.fd, "", AT.EMPTY_PATH));
-    if (shared) return shared;
+  const { fd } = opened;
+  if (options.readOnly) return attachFile(ctx, sys, { file, fd }, options);
+  // Of two that come at once, in whatever process, the second has to find the device of the first.
+  await lock(ctx, sys, fd);
+  try {
+    const shared = await findWritable(sys, sys.fstatat(fd, "", AT.EMPTY_PATH));
+    return shared ?? (await attachFile(ctx, sys, { file, fd }, options));
+  } finally {
+    // The device keeps the file open, and the lock with it.
+    sys.flock(fd, LOCK.UN);
   }
-  return attachFile(ctx, sys, { file, fd: opened.fd }, options);
+}
+
+async function lock(ctx: Context, sys: LoopSyscalls, fd: Fd): Promise<void> {
+  for (const endMs = performance.now() + lockMsMax; performance.now() < endMs; ) {
+    try {
+      sys.flock(fd, LOCK.EX | LOCK.NB);
+      return;
+    } catch (error) {
+      if (!isErrno(error, "EAGAIN")) throw error;
+    }
+    await delay(Math.random() * waitMsMax, undefined, { signal: ctx.signal });
+  }
 }
 
 /** A device that others have for writing the same file; held while the caller looks at it. */

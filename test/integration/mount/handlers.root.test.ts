@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { lstat, mkdir, readdir, readFile, readlink, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { attachLoop } from "#core/mount/loop-device.ts";
 import { LoopbackHandler } from "#core/mount/loopback-handler.ts";
 import type { MountHandler } from "#core/mount/manager.ts";
 import { format } from "#core/mount/manager/format.ts";
@@ -9,7 +10,7 @@ import { LocalMountManager } from "#core/mount/manager/local-manager.ts";
 import { Mounter } from "#core/mount/mounter.ts";
 import { mountOf } from "#core/mount/suite.ts";
 import { Context } from "#pkg/context.ts";
-import { MS } from "#pkg/sys/constants.ts";
+import { AT, LOCK, MS, O } from "#pkg/sys/constants.ts";
 import { SyscallError } from "#pkg/sys/errno.ts";
 import { linux } from "#pkg/sys/linux.ts";
 import type { Syscalls } from "#pkg/sys/syscall.ts";
@@ -162,6 +163,30 @@ roomTest(
     const empty = mountOf("ext4", join(room.dir, "empty"), ["loop"]);
     await assert.rejects(mounter.mountAll(ctx, [empty], point), /invalid argument/);
     await gone(room);
+  },
+  { needs },
+);
+
+roomTest(
+  "a mount waits for whoever is about to mount the same file, and shares the device",
+  async (room) => {
+    const image = await ext4(room, "image");
+    const point = join(room.dir, "at");
+    await mkdir(point);
+    const mounter = new Mounter({ sys: linux, tempDir: room.dir });
+    // As another process has it, between its look for a device and its own.
+    const fd = linux.openat(AT.FDCWD, image, O.RDWR);
+    linux.flock(fd, LOCK.EX);
+    const mounting = mounter.mountAll(ctx, [mountOf("ext4", image, ["loop"])], point);
+    const before = await shown(room);
+    using device = await attachLoop(ctx, linux, image, { readOnly: false });
+    linux.close(fd);
+    await mounting;
+    const after = await shown(room);
+    const found = await readFile("/proc/self/mountinfo", "utf8");
+    await mounter.unmountAll(ctx, point);
+    assert.deepEqual([before, after], [[], [image]]);
+    assert.ok(found.includes(`${point} `) && found.includes(` ext4 ${device.path} `), found);
   },
   { needs },
 );

@@ -163,6 +163,7 @@ roomTest(
     const topics: string[] = [];
     let isHeard = false;
     const ended = new AbortController();
+    room.resources.defer(() => ended.abort());
     const heard = (async () => {
       const listening = ctx.withSignal(ended.signal);
       for await (const { topic } of events.subscribe(listening, { filters: [] })) {
@@ -182,34 +183,22 @@ roomTest(
     await controller.stop(ctx, id);
     await exited;
     await controller.shutdown(ctx, id);
-    const expected = [
-      "/sandboxes/create",
-      "/containers/create",
-      "/tasks/create",
-      "/tasks/start",
-      "/sandboxes/start",
-      "/tasks/exit",
-      "/tasks/delete",
-      "/sandboxes/exit",
-      "/containers/delete",
-    ];
-    await until("all is told", () => topics.length >= expected.length);
-    assert.deepEqual(topics.toSorted(), expected.toSorted());
-    const order = (...some: string[]): void => {
-      assert.deepEqual(
-        topics.filter((topic) => some.includes(topic)),
-        some,
+    // Each in the order of whoever tells it: a shim's events come on a way of their own.
+    const own = ["/sandboxes/create", "/containers/create", "/sandboxes/start", "/sandboxes/exit"];
+    own.push("/containers/delete");
+    // Go's shim sometimes ends before it has told the last.
+    const last = isOurs ? ["/tasks/delete"] : [];
+    const shims = ["/tasks/create", "/tasks/start", "/tasks/exit", ...last];
+    const heardOf = (expected: readonly string[]): string[] =>
+      topics.filter((topic) => expected.includes(topic));
+    for (const expected of [own, shims]) {
+      await until("all is told", () => heardOf(expected).length >= expected.length).catch(
+        (error: unknown) => {
+          throw new Error(`${String(error)}: ${topics.join(" ")}`, { cause: error });
+        },
       );
-    };
-    order(
-      "/sandboxes/create",
-      "/containers/create",
-      "/tasks/create",
-      "/tasks/start",
-      "/tasks/exit",
-    );
-    order("/tasks/start", "/sandboxes/start", "/sandboxes/exit", "/containers/delete");
-    ended.abort();
+      assert.deepEqual(heardOf(expected), expected);
+    }
   },
   { needs: needsOfPods },
 );

@@ -24,6 +24,8 @@ export const labels = {
   pinned: "io.cri-containerd.pinned",
   /** An extension of the sandbox's container. */
   sandboxMetadata: "io.cri-containerd.sandbox.metadata",
+  /** Of a lease: of which sandbox it holds what its start makes. Ours alone. */
+  sandboxStart: "io.cri-containerd.sandbox.start",
 } as const;
 
 export const sandboxKind = "sandbox";

@@ -6,6 +6,7 @@ import type { Resolver } from "#core/remotes/remotes.ts";
 import type { RegistryObject, UnpackRequest } from "#core/transfer/transfer.ts";
 import type { Limiter, UnpackTarget } from "#core/unpack/unpack.ts";
 import type { Context } from "#pkg/context.ts";
+import type { Labels } from "#pkg/label.ts";
 import type { KeyedMutex } from "#pkg/keyed-mutex.ts";
 import { formatRfc3339, nowNanos } from "#pkg/time.ts";
 
@@ -34,15 +35,22 @@ export interface LocalParts {
 const leaseLifeNanos = 24n * 3_600_000_000_000n;
 const leaseDropTimeoutMs = 10_000;
 
-/** Runs under the caller's lease, or one of its own that outlives nothing but a crash. */
+/**
+ * Runs under the caller's lease, or one of its own that outlives nothing but a crash. By its labels
+ * the next daemon can know it.
+ */
 export async function withLease<T>(
   ctx: Context,
   leases: LeaseManager,
   run: (ctx: Context) => Promise<T>,
+  { labels = {} }: { readonly labels?: Labels } = {},
 ): Promise<T> {
   if (ctx.lease !== undefined) return run(ctx);
   const expire = formatRfc3339(nowNanos() + leaseLifeNanos);
-  const lease = await leases.create(ctx, { id: "", labels: { "containerd.io/gc.expire": expire } });
+  const lease = await leases.create(ctx, {
+    id: "",
+    labels: { ...labels, "containerd.io/gc.expire": expire },
+  });
   await using stack = new AsyncDisposableStack();
   stack.defer(async () => {
     const detached = ctx.detached({ timeoutMs: leaseDropTimeoutMs });

@@ -144,10 +144,13 @@ export class PodSandboxController implements SandboxController, AsyncDisposable 
     const sandbox = this.#find(ctx, id);
     if (!sandbox) return;
     assertNotStarting(sandbox);
-    sandbox.removal ??= this.#remove(ctx, sandbox).finally(() => {
+    // Goes on when the caller has left: half a removal is no use to anybody.
+    const own = this.#own(sandbox).withTimeout(this.#parts.cleanupTimeoutMs);
+    sandbox.removal ??= this.#remove(own, sandbox).finally(() => {
       sandbox.removal = undefined;
     });
-    await sandbox.removal;
+    sandbox.removal.catch(() => {}); // -- told to whoever still waits
+    await settledOrAborted(sandbox.removal, ctx);
   }
 
   async metrics(ctx: Context, id: string): Promise<SandboxMetric> {
@@ -167,7 +170,12 @@ export class PodSandboxController implements SandboxController, AsyncDisposable 
 
   /** Takes over what another life of the daemon has made; with its task where that still runs. */
   adopt(sandbox: PodSandbox, task: Task | undefined): void {
-    this.#sandboxes.set(sandbox.id, sandbox);
+    const { id, namespace } = sandbox;
+    if (this.#sandboxes.has(id)) {
+      this.#parts.lifetime.logger.error("two sandboxes have one id", { id, namespace });
+      return;
+    }
+    this.#sandboxes.set(id, sandbox);
     if (task) this.#watch(sandbox, task);
   }
 
@@ -212,13 +220,14 @@ export class PodSandboxController implements SandboxController, AsyncDisposable 
   /** The container's record goes last: it is what a later try, or another daemon, finds. */
   async #remove(ctx: Context, sandbox: PodSandbox): Promise<void> {
     const { id } = sandbox;
-    const { files } = this.#parts;
+    const { files, failpoints } = this.#parts;
     await this.#end(ctx, sandbox);
     try {
       await files.remove(id);
     } catch (error) {
       throw wrap("failed to remove sandbox directories", error);
     }
+    failpoints.hit("pod.files-removed");
     if (sandbox.hasContainer) {
       try {
         await this.#removeContainer(ctx, id);

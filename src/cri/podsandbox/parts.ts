@@ -9,6 +9,7 @@ import type { CriImagesConfig, CriRuntimeConfig } from "#cri/config.ts";
 import type { SandboxFiles } from "#cri/podsandbox/sandbox-files.ts";
 import type { SandboxImageParts } from "#cri/sandbox-image.ts";
 import type { Context } from "#pkg/context.ts";
+import type { Failpoints } from "#pkg/failpoint.ts";
 import type { Syscalls } from "#pkg/sys/syscall.ts";
 
 /** What the controller of pods' sandboxes stands on. */
@@ -28,6 +29,7 @@ export interface PodSandboxParts {
   readonly host: SandboxHost;
   readonly runtimeConfig: CriRuntimeConfig;
   readonly imagesConfig: CriImagesConfig;
+  readonly failpoints: Failpoints;
   /** How long undoing may take, one thing at a time. */
   readonly cleanupTimeoutMs: number;
 }

@@ -29,6 +29,7 @@ export async function recoverSandboxes(
   const known = new Set<string>();
   const namespaces = (await parts.namespaces.list(ctx)).map(({ name }) => ctx.withNamespace(name));
   for (const within of namespaces) {
+    await endCutStarts(within, parts);
     const containers = [...(await parts.containers.list(within, filter))];
     for (const { id } of containers) known.add(id);
     const work = async (): Promise<void> => {
@@ -40,6 +41,17 @@ export async function recoverSandboxes(
   }
   for (const id of await parts.files.ids()) {
     if (!known.has(id)) await removeFiles(namespaces, parts, id);
+  }
+}
+
+/** What they had made, and nothing refers to, goes: its names are free again. */
+async function endCutStarts(ctx: Context, { leases }: PodSandboxParts): Promise<void> {
+  for (const { id } of await leases.list(ctx, [`labels."${labels.sandboxStart}"`])) {
+    try {
+      await leases.delete(ctx, id, { sync: true });
+    } catch (error) {
+      ctx.logger.warn("failed to delete the lease of a sandbox's start", { lease: id, error });
+    }
   }
 }
 

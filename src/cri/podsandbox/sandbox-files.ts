@@ -1,5 +1,5 @@
 import { constants } from "node:fs";
-import { access, copyFile, mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { access, copyFile, mkdir, readdir, rm, statfs, writeFile } from "node:fs/promises";
 import { hostname as hostHostname } from "node:os";
 import { dirname } from "node:path";
 import type { DnsConfig, PodSandboxConfig } from "#cri/pod-sandbox-config.ts";
@@ -13,7 +13,6 @@ import type { Unmount } from "#core/runtime/bundle.ts";
 import { failedPrecondition, isErrno, wrap } from "#pkg/errors.ts";
 import { quote } from "#pkg/log-format.ts";
 import { AT, FS_MAGIC, MS, O } from "#pkg/sys/constants.ts";
-import { isSyscallError } from "#pkg/sys/errno.ts";
 import type { Syscalls } from "#pkg/sys/syscall.ts";
 
 export interface SandboxFilesOptions {
@@ -40,18 +39,17 @@ export class SandboxFiles {
   }
 
   /** Throws `failed-precondition` for a path that leads to no namespace. */
-  assertNetns(path: string): void {
-    if (path === "" || this.isNamespace(path)) return;
+  async assertNetns(path: string): Promise<void> {
+    if (path === "" || (await this.isNamespace(path))) return;
     throw failedPrecondition(`network namespace path ${quote(path)} is not a namespace`);
   }
 
   /** Asks the file system, and opens nothing: the path may be anything. */
-  isNamespace(path: string): boolean {
+  async isNamespace(path: string): Promise<boolean> {
     try {
-      return this.#options.sys.statfs(path).type === FS_MAGIC.NSFS;
+      return (await statfs(path)).type === FS_MAGIC.NSFS;
     } catch (error) {
-      if (isSyscallError(error, "ENOENT", "ENOTDIR", "ELOOP", "EACCES", "ENAMETOOLONG"))
-        return false;
+      if (isErrno(error, "ENOENT", "ENOTDIR", "ELOOP", "EACCES", "ENAMETOOLONG")) return false;
       throw error;
     }
   }

@@ -21,7 +21,7 @@ export async function sandboxInfo(
     pid,
     // A task that is gone, or never was.
     processStatus: (container && (await processStatus(ctx, parts, sandbox))) || "deleted",
-    netNamespaceClosed: hasNetwork && !parts.files.isNamespace(metadata.netnsPath),
+    netNamespaceClosed: hasNetwork && !(await parts.files.isNamespace(metadata.netnsPath)),
     image: container?.image ?? "",
     snapshotKey: container?.snapshotKey ?? "",
     snapshotter: container?.snapshotter ?? "",

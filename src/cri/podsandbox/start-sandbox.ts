@@ -46,7 +46,9 @@ export async function startSandbox(
   sandbox: PodSandbox,
 ): Promise<StartedSandbox> {
   // Until the container's record refers to them, only a lease keeps its snapshot and image.
-  return withLease(ctx, parts.leases, async (leased) => new Start(leased, parts, sandbox).run());
+  const run = async (leased: Context): Promise<StartedSandbox> =>
+    new Start(leased, parts, sandbox).run();
+  return withLease(ctx, parts.leases, run, { labels: { [labels.sandboxStart]: sandbox.id } });
 }
 
 class Start {
@@ -70,10 +72,10 @@ class Start {
   }
 
   async run(): Promise<StartedSandbox> {
-    const { files, runtime: tasks } = this.#parts;
+    const { files, runtime: tasks, failpoints } = this.#parts;
     const { id, metadata } = this.#sandbox;
     const netnsPath = hasHostNetwork(metadata.config) ? "" : metadata.netnsPath;
-    files.assertNetns(netnsPath);
+    await files.assertNetns(netnsPath);
     const image = await this.#image();
     await using undo = new AsyncDisposableStack();
     const undoLater = (what: string, work: (ctx: Context) => Promise<void>): void => {
@@ -85,6 +87,7 @@ class Start {
     if (mappings && netnsPath !== "") await files.keepUserNamespace(id, netnsPath);
     const mounts = await this.#prepareSnapshot(image);
     undoLater("snapshot", (ctx) => removeIfThere(this.#snapshots().remove(ctx, id)));
+    failpoints.hit("pod.snapshot-made");
     const spec = await this.#spec(image, mounts);
     const containerLabels = this.#labels(image);
     const container = await this.#record(image, spec, containerLabels);
@@ -92,10 +95,13 @@ class Start {
       await removeIfThere(this.#parts.containers.delete(ctx, id));
       this.#sandbox.hasContainer = false;
     });
+    failpoints.hit("pod.recorded");
     await files.make(id, metadata.config);
     const task = await this.#createTask(container, mounts);
     undoLater("task", async (ctx) => void (await endTask(ctx, tasks, id)));
+    failpoints.hit("pod.created");
     const pid = await this.#startTask(task);
+    failpoints.hit("pod.started");
     undo.move();
     this.#sandbox.ready(pid, container.createdAt);
     const instance = {

@@ -44,7 +44,7 @@ export function podSandboxController({ sys }: Pick<RuntimeHost, "sys">) {
       tasks: byId(RuntimePlugin, "task"),
     },
     timeouts: { [cleanupTimeout]: 60_000 },
-    async init({ ctx, needs, plugins, stateDir, resources, timeoutMs }) {
+    async init({ ctx, needs, plugins, stateDir, resources, failpoints, timeoutMs }) {
       const { images: imagesConfig, runtime: runtimeConfig, metadata } = needs;
       assertKind(imagesConfig, "images");
       assertKind(runtimeConfig, "runtime");
@@ -80,6 +80,7 @@ export function podSandboxController({ sys }: Pick<RuntimeHost, "sys">) {
         host: sandboxHost(),
         runtimeConfig,
         imagesConfig,
+        failpoints,
         cleanupTimeoutMs: timeoutMs(cleanupTimeout),
       };
       const controller = new PodSandboxController(parts);

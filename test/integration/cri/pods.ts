@@ -69,6 +69,8 @@ export interface PodsOptions {
   readonly image?: Image;
   /** Where the image is: on record, or where its name says; as well is what 2.1 needs. */
   readonly imageAt?: "both" | "registry" | "nowhere";
+  /** Read at each start of the daemon. */
+  readonly env?: Readonly<Record<string, string>>;
   /** More of the daemon's configuration. */
   readonly config?: string;
 }
@@ -92,6 +94,7 @@ export async function startPods(room: Room, options: PodsOptions = {}): Promise<
   const shims = kind === "go" ? `${dirname(newerProgram("sid", "containerd-shim-runc-v2"))}:` : "";
   const daemon = await startDaemon(room, {
     kind,
+    ...(options.env && { env: options.env }),
     ...(kind === "go" && {
       goProgram: goProgram(),
       env: { PATH: `${dirname(goProgram())}:${shims}${systemPath}` },

@@ -360,7 +360,24 @@ roomTest(
     );
     await starting;
     assert.match(await stopped, /^stopped$|is being started/);
-    await removePod(pods, id);
+    // A caller who leaves in the middle does not keep a removal from its end.
+    const leaving = new AbortController();
+    // It may be done before it is left.
+    const left = controller.shutdown(ctx.withSignal(leaving.signal), id).catch(() => undefined);
+    const isReady = async (): Promise<boolean> =>
+      controller.status(ctx, id).then(
+        ({ state }) => state === "SANDBOX_READY",
+        () => false,
+      );
+    await until("the removal has begun", async () => !(await isReady()));
+    leaving.abort();
+    await left;
+    await until("the pod is gone", async () =>
+      controller.status(ctx, id).then(
+        () => false,
+        () => true,
+      ),
+    );
     await assertGone(pods, id);
   },
   { needs: ["runc"] },

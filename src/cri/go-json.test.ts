@@ -46,6 +46,17 @@ suite("Go's JSON", () => {
     assert.equal(formatLossless(toGoJson(MetricsSchema, metrics)), text);
   });
 
+  test("a text of spaces is not empty, and digits beyond a number's are read as they are", () => {
+    const config = pod({ hostname: " ", metadata: { name: "0" } });
+    const json = toGoJson(PodSandboxConfigSchema, config);
+    assert.deepEqual(json, { metadata: { name: "0" }, hostname: " " });
+    for (const digits of ["36028797018963970", "-11024353711476962", "9007199254740993"]) {
+      const text = `{"linux":{"resources":{"cpu_quota":${digits}}}}`;
+      const read = fromGoJson(PodSandboxConfigSchema, parseLossless(text, "config"));
+      assert.equal(read.linux?.resources?.cpuQuota, BigInt(digits));
+    }
+  });
+
   test("fromGoJson() passes over what it does not know, and takes null for nothing", () => {
     const config = fromGoJson(PodSandboxConfigSchema, {
       hostname: "web",
@@ -109,6 +120,7 @@ suite("Go's JSON", () => {
         const read = fromGoJson(PodSandboxConfigSchema, parseLossless(json, "config"));
         assert.deepEqual(read, config);
       }),
+      { numRuns: 300 },
     );
   });
 });

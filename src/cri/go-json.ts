@@ -36,7 +36,7 @@ function isEmpty(field: DescField, value: unknown): boolean {
       return value === 0;
     case "scalar":
       if (value instanceof Uint8Array) return value.length === 0;
-      return value === "" || value === false || Number(value) === 0;
+      return value === "" || value === false || value === 0 || value === 0n;
   }
 }
 
@@ -147,9 +147,11 @@ function integer(value: unknown, path: string, range: Range): number {
 }
 
 function bigInteger(value: unknown, path: string, { min, max }: Range): bigint {
-  const isInteger = typeof value === "bigint" || Number.isSafeInteger(value);
-  if (!isInteger) throw wrongKind(path, "an integer", value);
-  const whole = BigInt(value as number | bigint); // -- just seen to be one of the two
+  const isInteger = typeof value === "bigint" || Number.isInteger(value);
+  // A number beyond the exact ones is what its digits say: so it was read.
+  const digits = String(value);
+  if (!isInteger || !/^-?\d+$/.test(digits)) throw wrongKind(path, "an integer", value);
+  const whole = BigInt(digits);
   if (whole >= min && whole <= max) return whole;
   throw wrongKind(path, `an integer from ${min} to ${max}`, value);
 }

@@ -8,6 +8,7 @@ import { GrpcSnapshotter } from "#core/snapshots/proxy.ts";
 import { GrpcTransferrer } from "#core/transfer/proxy.ts";
 import type { StoreObject } from "#core/transfer/transfer.ts";
 import { Context } from "#pkg/context.ts";
+import { isNotFound } from "#pkg/errors.ts";
 import { createClient } from "#pkg/rpc/client.ts";
 import { GrpcTransport } from "#pkg/rpc/grpc/transport.ts";
 import type { CrashImage } from "#test/crash/crash-images.ts";
@@ -203,7 +204,12 @@ export async function makeContainer(
   const { lease } = await leases.create(ctx, { id: "", labels: {} });
   const leased = ctx.withLease(lease?.id ?? "");
   const top = image.chains.at(-1)?.name ?? "";
-  await new GrpcSnapshotter(transport, snapshotter).prepare(leased, id, top);
+  const snapshots = new GrpcSnapshotter(transport, snapshotter);
+  // That of one that was removed, which no collection has taken yet.
+  await snapshots.remove(leased, id).catch((error: unknown) => {
+    if (!isNotFound(error)) throw error;
+  });
+  await snapshots.prepare(leased, id, top);
   const container = {
     id,
     image: names.pulled,

@@ -19,6 +19,7 @@ test("what is no order is refused", () => {
 interface Bench {
   readonly standby: Standby;
   readonly programs: Program[];
+  isWanted: boolean;
 }
 
 class Program implements LaunchedProgram {
@@ -47,7 +48,9 @@ function bench(t: TestContext): Bench {
     programs.push(program);
     return program;
   };
-  return { standby: new Standby({ launch, delayMs: 100, logger: silentLogger }), programs };
+  const options = { launch, isWanted: () => made.isWanted, delayMs: 100, logger: silentLogger };
+  const made: Bench = { standby: new Standby(options), programs, isWanted: true };
+  return made;
 }
 
 test("one waits after the delay, however often it is asked for", (t) => {
@@ -64,6 +67,20 @@ test("one waits after the delay, however often it is asked for", (t) => {
   standby.prepare();
   t.mock.timers.tick(100);
   assert.equal(standby.take(), programs[1]);
+});
+
+test("none is started that is not wanted when its time has come", (t) => {
+  const made = bench(t);
+  made.standby.prepare();
+  made.isWanted = false;
+  t.mock.timers.tick(100);
+  made.standby.prepare();
+  made.isWanted = true;
+  t.mock.timers.tick(1000);
+  assert.equal(made.programs.length, 0);
+  made.standby.prepare();
+  t.mock.timers.tick(100);
+  assert.equal(made.programs.length, 1);
 });
 
 test("one that ends while it waits is not handed out, and not started again by itself", async (t) => {

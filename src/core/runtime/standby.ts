@@ -28,6 +28,8 @@ export function parseOrder(text: string): readonly string[] | undefined {
 
 export interface StandbyOptions {
   readonly launch: () => LaunchedProgram;
+  /** Asked when one is about to be started: somebody may have started one for a group meanwhile. */
+  readonly isWanted: () => boolean;
   /** A daemon that has just started has better things to do. */
   readonly delayMs: number;
   readonly logger: Logger;
@@ -47,13 +49,14 @@ export class Standby implements Disposable {
     this.#options = options;
   }
 
-  /** Has one started after a while, where none waits. */
+  /** Has one started after a while, where none waits and one is wanted then. */
   prepare(): void {
-    if (this.#waiting || this.#timer || this.#isClosed) return;
+    const { isWanted, delayMs } = this.#options;
+    if (this.#waiting || this.#timer || this.#isClosed || !isWanted()) return;
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
-      this.#launch();
-    }, this.#options.delayMs).unref();
+      if (isWanted()) this.#launch();
+    }, delayMs).unref();
   }
 
   /** The one that waits, the caller's from now on; undefined where there is none. */

@@ -61,8 +61,9 @@ export class SupervisorPool {
     this.#options = options;
     const { logger } = options.lifetime;
     const launch = (): LaunchedProgram => launchStandby(options);
-    this.#standby = new Standby({ launch, delayMs: standbyDelayMs, logger });
-    this.#prepareStandby();
+    const isWanted = (): boolean => this.#wantsStandby();
+    this.#standby = new Standby({ launch, isWanted, delayMs: standbyDelayMs, logger });
+    this.#standby.prepare();
   }
 
   /** The group's supervisor with the bundle among its users. */
@@ -153,23 +154,22 @@ export class SupervisorPool {
       ctx.throwIfEnded();
       ctx.logger.warn("a supervisor that was started ahead does not serve", { error });
     } finally {
-      this.#prepareStandby();
+      this.#standby.prepare();
     }
     return launchSupervisor(ctx, group, { ...this.#options, kept });
   }
 
   /** Where containers share a supervisor by their namespace, the first one is that of nearly all. */
-  #prepareStandby(): void {
+  #wantsStandby(): boolean {
     const { hasStandby, grouping } = this.#options;
-    if (!hasStandby) return;
-    if (grouping !== "namespace" || this.#supervisors.size === 0) this.#standby.prepare();
+    return hasStandby && (grouping !== "namespace" || this.#supervisors.size === 0);
   }
 
   /** Without a file the process goes on, and the next daemon is to find it by that. */
   #forget(group: SupervisorGroup, supervisor: Supervisor, file: string | undefined): void {
     if (this.#supervisors.get(keyOf(group)) !== supervisor) return;
     this.#supervisors.delete(keyOf(group));
-    this.#prepareStandby();
+    this.#standby.prepare();
     if (file === undefined) return;
     const removal = rm(file, { force: true })
       .catch((error: unknown) => {

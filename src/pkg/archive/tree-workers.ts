@@ -58,7 +58,7 @@ export class TreeWorkers implements AsyncDisposable {
   readonly #idleMs: number;
   readonly #all = new Set<TreeWorker>();
   readonly #idle: TreeWorker[] = [];
-  readonly #queue: Array<(worker: TreeWorker) => void> = [];
+  readonly #queue: PromiseWithResolvers<TreeWorker>[] = [];
   #idleTimer: NodeJS.Timeout | undefined;
   #growTimer: NodeJS.Timeout | undefined;
   #closed = false;
@@ -88,6 +88,7 @@ export class TreeWorkers implements AsyncDisposable {
     this.#closed = true;
     clearTimeout(this.#idleTimer);
     clearTimeout(this.#growTimer);
+    for (const { reject } of this.#queue.splice(0)) reject(closedError());
     const ended = Promise.all([...this.#all].map((worker) => worker.end()));
     await Promise.race([ended, delay(closeGraceMs, undefined, { ref: false })]);
   }
@@ -98,7 +99,7 @@ export class TreeWorkers implements AsyncDisposable {
 
   async #acquire(ctx: Context, pace: Pace): Promise<TreeWorker> {
     ctx.throwIfEnded();
-    if (this.#closed) throw new CodedError("unavailable", "tree workers are closed");
+    if (this.#closed) throw closedError();
     const idle = this.#idle.pop();
     if (idle) return idle;
     const mayStart = this.#all.size < this.#workersMax;
@@ -108,19 +109,19 @@ export class TreeWorkers implements AsyncDisposable {
   }
 
   async #wait(ctx: Context): Promise<TreeWorker> {
-    const { promise, resolve, reject } = Promise.withResolvers<TreeWorker>();
-    this.#queue.push(resolve);
+    const waiting = Promise.withResolvers<TreeWorker>();
+    this.#queue.push(waiting);
     this.#growSoon();
     const onAbort = (): void => {
-      const at = this.#queue.indexOf(resolve);
+      const at = this.#queue.indexOf(waiting);
       // Not there any more: a worker is on its way, whose job then ends at once.
       if (at < 0) return;
       this.#queue.splice(at, 1);
-      reject(ctx.signal.reason);
+      waiting.reject(ctx.signal.reason);
     };
     ctx.signal.addEventListener("abort", onAbort, { once: true });
     try {
-      return await promise;
+      return await waiting.promise;
     } finally {
       ctx.signal.removeEventListener("abort", onAbort);
     }
@@ -133,7 +134,7 @@ export class TreeWorkers implements AsyncDisposable {
     this.#growTimer = setTimeout(() => {
       this.#growTimer = undefined;
       const isOneComing = this.#all.values().some((worker) => !worker.isReady);
-      if (!isOneComing) this.#queue.shift()?.(this.#start());
+      if (!isOneComing) this.#queue.shift()?.resolve(this.#start());
       this.#growSoon();
     }, patienceMs);
   }
@@ -151,7 +152,7 @@ export class TreeWorkers implements AsyncDisposable {
   #release(worker: TreeWorker): void {
     const next = this.#queue.shift();
     if (next) {
-      next(worker.isAlive ? worker : this.#start());
+      next.resolve(worker.isAlive ? worker : this.#start());
       return;
     }
     if (!worker.isAlive) return;
@@ -166,6 +167,10 @@ export class TreeWorkers implements AsyncDisposable {
     // What they did, others fetched and stored: that has ended, too.
     if (this.#all.size === 0) returnFreedMemory();
   }
+}
+
+function closedError(): CodedError {
+  return new CodedError("unavailable", "tree workers are closed");
 }
 
 /** What a job makes of short-lived objects is little; with V8's default a worker would keep 48 MB for it. */
@@ -215,6 +220,8 @@ class TreeWorker {
     { input, growing, output }: JobStreams,
   ): Promise<unknown> {
     ctx.throwIfEnded();
+    // Between its being given out and this: nobody would answer.
+    if (!this.#alive) throw new CodedError("unavailable", "tree worker ended");
     const cancel = new SharedArrayBuffer(4);
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
     const feeder = new Feeder((message, transfer) => this.#worker.postMessage(message, transfer));

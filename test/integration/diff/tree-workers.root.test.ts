@@ -187,6 +187,16 @@ describe("tree workers", { skip: needsRoot }, () => {
     await applied;
   });
 
+  test("close() refuses the jobs that still wait, and starts nothing for them", async () => {
+    const workers = new TreeWorkers({ workersMax: 1 });
+    const usage = { kind: "usage", path: "/proc/self/task" } as const;
+    const jobs = [1, 2, 3].map(() => workers.run(ctx, usage));
+    const settled = Promise.allSettled(jobs);
+    await workers.close();
+    const codes = (await settled).map((job) => job.status === "rejected" && codeOf(job.reason));
+    assert.deepEqual(codes.slice(1), ["unavailable", "unavailable"]);
+  });
+
   test("close() ends them and refuses more", async () => {
     const workers = new TreeWorkers();
     await workers.close();

@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
+import { Leases } from "#api/services/leases/v1/leases_pb.ts";
 import { staticCredentials } from "#core/remotes/credentials.ts";
 import { GrpcTransferrer } from "#core/transfer/proxy.ts";
 import type { Progress, RegistryObject } from "#core/transfer/transfer.ts";
 import { Context } from "#pkg/context.ts";
+import { createClient } from "#pkg/rpc/client.ts";
 import { GrpcTransport } from "#pkg/rpc/grpc/transport.ts";
 import { type Daemon, type DaemonKind, startDaemon } from "#test/support/daemon.ts";
 import { newerProgram } from "#test/support/debian.ts";
@@ -28,7 +30,11 @@ interface Setup {
 async function setUp(room: Room, kind: DaemonKind): Promise<Setup> {
   const daemon = await startDaemon(room, { kind, goProgram: newerProgram("sid", "containerd") });
   const transport = room.resources.use(new GrpcTransport({ path: daemon.address }));
-  const ctx = Context.background({ signal: room.signal, namespace: room.namespace });
+  const unleased = Context.background({ signal: room.signal, namespace: room.namespace });
+  // Go's daemon collects streams that no lease holds, also one that it has just been given.
+  const leases = createClient(Leases, transport);
+  const { lease } = await leases.create(unleased, { id: "", labels: {} });
+  const ctx = unleased.withLease(lease?.id ?? "");
   return { ctx, daemon, transferrer: new GrpcTransferrer(transport) };
 }
 

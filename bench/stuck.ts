@@ -1,6 +1,9 @@
+import { spawn } from "node:child_process";
 import { existsSync, writeFileSync } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
+import { constants, type FileHandle, open } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { isErrno } from "#pkg/errors.ts";
 import { linux } from "#pkg/sys/linux.ts";
 import type { Bench } from "./bench.ts";
 import { ContainerMaker, inParallel, sleepers } from "./containers.ts";
@@ -41,6 +44,7 @@ class Execs {
   readonly #ids: readonly string[];
   readonly #times: Record<When, number[]> = { before: [], "beside stuck ones": [] };
   readonly #undo = new AsyncDisposableStack();
+  readonly #afterEnd = new AsyncDisposableStack();
   #serial = 0;
 
   constructor(
@@ -52,6 +56,7 @@ class Execs {
     this.#side = side;
     this.#maker = maker;
     this.#ids = ids;
+    stage.room.resources.use(this.#afterEnd);
     stage.room.resources.use(this.#undo);
   }
 
@@ -76,16 +81,17 @@ class Execs {
     const { ctx, tasks } = this.#side;
     const { namespace } = this.#stage.room;
     const noise = "while :; do echo 0123456789012345678901234567890123456789; done";
-    await this.#start("unread", { script: noise, stdout: (await this.#fifo("unread")).path });
-    const { path: stdin, handle: input } = await this.#fifo("in");
+    const unread = await this.#fifo("unread");
+    await this.#start("unread", { script: noise, stdout: unread.path });
+    this.#readAtEnd(unread.path);
+    const input = await this.#fifo("in");
     await this.#start("full", {
       script: "stty -echo -icanon; sleep 1000000",
       terminal: true,
-      stdin,
+      stdin: input.path,
       stdout: (await this.#fifo("out")).path,
     });
-    // -- it is never taken as a whole; its end is that of the bench
-    void input.write("x".repeat(1_000_000)).catch(() => undefined);
+    await fill(input.handle);
     const frozen = this.#side.id("frozen");
     await this.#start("frozen", { script: "sleep 1000000" });
     setFrozen(namespace, frozen, true);
@@ -99,8 +105,9 @@ class Execs {
     starting.catch(() => undefined);
   }
 
-  unstick(): Promise<void> {
-    return this.#undo.disposeAsync();
+  async unstick(): Promise<void> {
+    await this.#undo.disposeAsync();
+    await this.#afterEnd.disposeAsync();
   }
 
   async #start(
@@ -112,7 +119,9 @@ class Execs {
     const { script, terminal = false, stdin = "", stdout = "" } = how;
     const rootfs = await this.#maker.create(id, ["sh", "-c", script], { terminal });
     this.#undo.defer(() => this.#maker.end(id));
-    await tasks.create(ctx, { containerId: id, rootfs, terminal, stdin, stdout });
+    // -- Go's shim takes an error stream for given where an output is
+    const stderr = terminal ? "" : stdout;
+    await tasks.create(ctx, { containerId: id, rootfs, terminal, stdin, stdout, stderr });
     await tasks.start(ctx, { containerId: id });
   }
 
@@ -120,9 +129,19 @@ class Execs {
   async #fifo(name: string): Promise<{ path: string; handle: FileHandle }> {
     const path = join(this.#stage.room.dir, this.#side.id(name));
     linux.mkfifo(path, 0o600);
-    const handle = await open(path, "r+");
+    const handle = await open(path, constants.O_RDWR | constants.O_NONBLOCK);
     this.#undo.defer(() => handle.close());
     return { path, handle };
+  }
+
+  /** Go's shim does not delete a task before all of its output has been taken. */
+  #readAtEnd(path: string): void {
+    this.#undo.defer(() => {
+      const reader = spawn("cat", [path], { stdio: "ignore" });
+      this.#afterEnd.defer(() => {
+        reader.kill("SIGKILL");
+      });
+    });
   }
 
   async #addExec(containerId: string): Promise<string> {
@@ -141,6 +160,21 @@ class Execs {
     const { exitStatus } = await exit;
     if (exitStatus !== 0) throw new Error(`${containerId}: an exec ended with ${exitStatus}`);
     await tasks.deleteProcess(ctx, exec);
+  }
+}
+
+/** Writes until nothing more is taken: the pipe is full, and the terminal behind it. */
+async function fill(pipe: FileHandle): Promise<void> {
+  const bytes = Buffer.alloc(4096, "x");
+  for (let refusals = 0; refusals < 3; ) {
+    try {
+      await pipe.write(bytes);
+      refusals = 0;
+    } catch (error) {
+      if (!isErrno(error, "EAGAIN")) throw error;
+      refusals++;
+      await delay(100);
+    }
   }
 }
 

@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import type { ClientRequest } from "node:http";
-import { connect, isIP, type Socket } from "node:net";
+import { connect, isIP, isIPv6, type Socket } from "node:net";
 import { connect as connectTls, type SecureContext, type TLSSocket } from "node:tls";
 import type { TlsMaterial } from "#core/remotes/tls-settings.ts";
 import type { LogFields } from "#pkg/log.ts";
@@ -36,6 +36,7 @@ export interface ConnectionTrace {
 
 export interface Target {
   readonly protocol: string;
+  /** As URLs have it: an IPv6 address in brackets. */
   readonly hostname: string;
   readonly port: number;
 }
@@ -51,8 +52,9 @@ export async function dial(
   const socket = await (proxy === undefined
     ? dialTcp(target, options)
     : dialThrough(proxy, target, options.dialTimeoutMs));
-  const { remoteAddress, remotePort } = socket;
-  const remote = { reused: false, remote_addr: `${remoteAddress}:${remotePort}` };
+  const { remoteAddress = "", remotePort } = socket;
+  const address = isIPv6(remoteAddress) ? `[${remoteAddress}]` : remoteAddress;
+  const remote = { reused: false, remote_addr: `${address}:${remotePort}` };
   options.trace?.tell("Connection successful", remote);
   return context ? handshake(socket, context, target, options) : socket;
 }

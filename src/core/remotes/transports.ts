@@ -1,3 +1,4 @@
+import { isIPv6 } from "node:net";
 import type { Readable } from "node:stream";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Agent, Dispatcher } from "undici";
@@ -140,8 +141,10 @@ export class Transports implements ClientSource, AsyncDisposable {
         keepAliveTimeout: 30_000,
         headersTimeout: responseHeaderMs,
         bodyTimeout: bodyIdleMs,
-        connect: ({ protocol, hostname, port }, callback) => {
+        connect: ({ protocol, hostname: bare, port }, callback) => {
           const number = Number(port || (protocol === "https:" ? 443 : 80));
+          // undici takes the brackets off; a URL and a CONNECT need them.
+          const hostname = isIPv6(bare) ? `[${bare}]` : bare;
           const proxy = throughProxy
             ? this.#proxyFor(new URL(`${protocol}//${hostname}:${number}`))
             : undefined;

@@ -92,6 +92,10 @@ test("https goes through a tunnel, and a proxy that refuses is named without its
     message: /http: server gave HTTP response to HTTPS client/,
   });
   assert.equal(proxy.requests[0]?.line, "CONNECT r.invalid:443");
+  await assert.rejects(client.resolver.resolve(client.ctx, "[2001:db8::1]:5000/a/b:t"), {
+    message: /http: server gave HTTP response to HTTPS client/,
+  });
+  assert.equal(proxy.requests[1]?.line, "CONNECT [2001:db8::1]:5000");
   for (const [code, words] of [
     [403, /proxyconnect http:\/\/127.*: it refused: CONNECT r\.invalid:443: 403 No \(check HTTP_P/],
     [407, /407 No \(it wants a user and a password in its URL\)$/],

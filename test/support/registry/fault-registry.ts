@@ -29,7 +29,7 @@ export const ociManifest = "application/vnd.oci.image.manifest.v1+json";
  * no referrers API.
  */
 export async function startFaultRegistry(
-  options: { tls?: ServerOptions; name?: string } = {},
+  options: { tls?: ServerOptions; address?: string; name?: string } = {},
 ): Promise<FaultRegistry> {
   const blobs = new Map<string, Buffer>();
   const manifests: FaultRegistry["manifests"] = new Map();

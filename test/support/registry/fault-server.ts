@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createServer as createTlsServer, type ServerOptions } from "node:https";
+import { isIPv6 } from "node:net";
 
 export interface RecordedRequest {
   readonly method: string;
@@ -34,7 +35,7 @@ export interface Rule {
 }
 
 export interface FaultServer extends AsyncDisposable {
-  /** `127.0.0.1:PORT`. */
+  /** `127.0.0.1:PORT`, or what it was given as address or name. */
   readonly host: string;
   readonly origin: string;
   readonly requests: readonly RecordedRequest[];
@@ -49,7 +50,11 @@ export interface FaultServer extends AsyncDisposable {
 /** A loopback server that does what its rules say, and otherwise what `fallback` does. */
 export async function startFaultServer(
   fallback: Answer,
-  { tls, name = "127.0.0.1" }: { tls?: ServerOptions; name?: string } = {},
+  {
+    tls,
+    address: at = "127.0.0.1",
+    name = isIPv6(at) ? `[${at}]` : at,
+  }: { tls?: ServerOptions; address?: string; name?: string } = {},
 ): Promise<FaultServer> {
   const requests: RecordedRequest[] = [];
   const rules: { rule: Rule; left: number }[] = [];
@@ -82,7 +87,7 @@ export async function startFaultServer(
   const server = tls ? createTlsServer(tls, listener) : createServer(listener);
   server.on("connection", () => (connections += 1));
   server.on("tlsClientError", () => undefined);
-  server.listen(0, "127.0.0.1");
+  server.listen(0, at);
   await once(server, "listening");
   const address = server.address();
   assert.ok(typeof address === "object" && address !== null);

@@ -1,11 +1,11 @@
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { RunProgram } from "#core/mount/mount-program.ts";
 import type { Mount } from "#core/mount/mount.ts";
 import { Mounter } from "#core/mount/mounter.ts";
 import type { Context } from "#pkg/context.ts";
-import { mountPointsBelow } from "#core/runtime/bundle-mounts.ts";
+import { mountedBelow } from "#core/runtime/bundle-mounts.ts";
 import { isErrno, wrap } from "#pkg/errors.ts";
 import { MNT } from "#pkg/sys/constants.ts";
 import type { Syscalls } from "#pkg/sys/syscall.ts";
@@ -44,8 +44,7 @@ export async function mountRootfs(
  * containers are not to wait for that.
  */
 export async function unmountBelow(sys: Pick<Syscalls, "unmount">, rootfs: string): Promise<void> {
-  const points = mountPointsBelow(await readFile("/proc/self/mountinfo", "utf8"), rootfs);
-  for (const target of points.toReversed()) {
+  for (const target of (await mountedBelow(rootfs)).toReversed()) {
     try {
       await sys.unmount(target, MNT.NOFOLLOW);
     } catch (error) {

@@ -1,4 +1,7 @@
 import assert from "node:assert/strict";
+import { mkdir, mkdtemp, realpath, rm, symlink } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { bundleUnmount, mountPointsBelow } from "#core/runtime/bundle-mounts.ts";
 import { MNT } from "#pkg/sys/constants.ts";
@@ -42,6 +45,26 @@ test("the last mounted goes first, stacked ones included", async () => {
   await bundleUnmount(mounts, mounts.read)("/b");
   assert.deepEqual(mounts.points, ["/other"]);
   assert.deepEqual(mounts.calls, ["/b/rootfs/proc plain", "/b/rootfs plain", "/b/rootfs plain"]);
+});
+
+test("a path that leads through a link is looked for where it leads", async () => {
+  const dir = await realpath(await mkdtemp(join(tmpdir(), "mounts-")));
+  try {
+    await mkdir(join(dir, "real/b"), { recursive: true });
+    await mkdir(join(dir, "other"));
+    await symlink("real", join(dir, "link"));
+    await symlink(join(dir, "other"), join(dir, "real/b/rootfs"));
+    const mounts = new Mounts(join(dir, "real/b/shm"), join(dir, "other/mount"));
+    const unmount = bundleUnmount(mounts, mounts.read);
+    // What a bundle has in place of a root must not decide what is unmounted elsewhere.
+    await unmount(join(dir, "link/b/rootfs"));
+    assert.equal(mounts.calls.length, 0);
+    await unmount(join(dir, "link/b"));
+    assert.deepEqual(mounts.points, [join(dir, "other/mount")]);
+    await unmount(join(dir, "link/gone/rootfs"));
+  } finally {
+    await rm(dir, { recursive: true });
+  }
 });
 
 test("what stays busy is detached, and what is gone already is no failure", async () => {

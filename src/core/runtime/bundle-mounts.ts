@@ -1,7 +1,8 @@
-import { readFile } from "node:fs/promises";
+import { readFile, realpath } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Unmount } from "#core/runtime/bundle.ts";
-import { messageOf, wrap } from "#pkg/errors.ts";
+import { isErrno, messageOf, wrap } from "#pkg/errors.ts";
 import { MNT } from "#pkg/sys/constants.ts";
 import { isSyscallError } from "#pkg/sys/errno.ts";
 import type { Syscalls } from "#pkg/sys/syscall.ts";
@@ -11,6 +12,8 @@ const roundsMax = 16;
 const busyRetries = 10;
 const busyDelayMs = 20;
 
+export type ReadMountInfo = () => Promise<string>;
+
 /**
  * Unmounts what is mounted at or below a path, the last mounted first.
  *
@@ -18,11 +21,11 @@ const busyDelayMs = 20;
  */
 export function bundleUnmount(
   sys: Pick<Syscalls, "unmount">,
-  readMountInfo: () => Promise<string> = () => readFile("/proc/self/mountinfo", "utf8"),
+  readMountInfo: ReadMountInfo = readOwnMountInfo,
 ): Unmount {
   return async (path) => {
     for (let round = 0; round < roundsMax; round++) {
-      const points = mountPointsBelow(await readMountInfo(), path).toReversed();
+      const points = (await mountedBelow(path, readMountInfo)).toReversed();
       if (points.length === 0) return;
       for (const point of points) await unmount(sys, point);
     }
@@ -44,6 +47,38 @@ async function unmount(sys: Pick<Syscalls, "unmount">, point: string): Promise<v
     }
     await delay(busyDelayMs);
   }
+}
+
+/** What is mounted at and below a path, as the kernel names it, in the order it was mounted. */
+export async function mountedBelow(
+  path: string,
+  readMountInfo: ReadMountInfo = readOwnMountInfo,
+): Promise<string[]> {
+  const resolved = await resolveMountPoint(path);
+  return resolved === undefined ? [] : mountPointsBelow(await readMountInfo(), resolved);
+}
+
+export async function isMountPoint(path: string): Promise<boolean> {
+  return (await mountedBelow(path)).includes((await resolveMountPoint(path)) ?? "");
+}
+
+/**
+ * The kernel tells of mounts by paths without links, and a directory may have been configured through
+ * one. A link at the end is not followed: nothing is mounted at it, and where it leads is not asked for.
+ *
+ * Undefined where nothing can be mounted, since there is no such directory.
+ */
+export async function resolveMountPoint(path: string): Promise<string | undefined> {
+  try {
+    return join(await realpath(dirname(path)), basename(path));
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return undefined;
+    throw error;
+  }
+}
+
+function readOwnMountInfo(): Promise<string> {
+  return readFile("/proc/self/mountinfo", "utf8");
 }
 
 /** In the order they were mounted. */

@@ -101,6 +101,8 @@ test("createBundle() empties a work directory that a reboot has left", async () 
 test("deleteBundle() removes bundle and work directory and may be repeated", async () => {
   await using roots = await temporary();
   const bundle = await createBundle(roots, { namespace: "ns", id: "c1", spec: spec({}) });
+  // Without a mount, what a runtime made in it is the bundle's own.
+  await mkdir(join(bundle.path, "rootfs", "proc"));
   // What a crash in the middle of an earlier removal leaves.
   await mkdir(join(roots.state, "ns", ".c1", "rootfs"), { recursive: true });
   await deleteBundle(bundle, nothingMounted);

@@ -7,6 +7,7 @@ import {
   readdir,
   rename,
   rm,
+  rmdir,
   symlink,
   writeFile,
 } from "node:fs/promises";
@@ -91,6 +92,7 @@ export async function createBundle(
 export async function deleteBundle(bundle: Bundle, unmount: Unmount): Promise<void> {
   // Never a recursive removal across a mount: it would empty the snapshot below.
   await unmount(bundle.path);
+  await removeRootfs(bundle.path);
   await removeAtomically(bundle.path);
   await removeAtomically(bundle.work);
 }
@@ -116,6 +118,7 @@ export async function removeHidden(directory: string, unmount: Unmount): Promise
     if (!entry.isDirectory() || !entry.name.startsWith(".")) continue;
     const path = join(directory, entry.name);
     await unmount(path);
+    await removeRootfs(path);
     await rm(path, { recursive: true, force: true });
   }
 }
@@ -211,8 +214,22 @@ function remappedGid(spec: Uint8Array): number {
   return 0;
 }
 
+/**
+ * Says whether something is mounted where a container's files are: the kernel removes no mount point,
+ * while what is removed recursively would be emptied first. Files without a mount are the bundle's own.
+ */
+async function removeRootfs(bundle: string): Promise<void> {
+  const rootfs = join(bundle, "rootfs");
+  try {
+    await rmdir(rootfs);
+  } catch (error) {
+    if (!isErrno(error, "ENOENT", "ENOTEMPTY", "ENOTDIR")) throw error;
+  }
+}
+
 async function removeAtomically(path: string): Promise<void> {
   const hidden = join(dirname(path), `.${basename(path)}`);
+  await removeRootfs(hidden);
   await rm(hidden, { recursive: true, force: true });
   try {
     await rename(path, hidden);

@@ -1,4 +1,4 @@
-import { mkdir as makeDirectory, readFile } from "node:fs/promises";
+import { mkdir as makeDirectory, realpath } from "node:fs/promises";
 import type {
   Resource,
   ResourceCollection,
@@ -22,7 +22,7 @@ import {
 import { type ActivationPlan, planActivation } from "#core/mount/manager/plan.ts";
 import type { Mount } from "#core/mount/mount.ts";
 import type { Mounter } from "#core/mount/mounter.ts";
-import { mountPointsBelow } from "#core/runtime/bundle-mounts.ts";
+import { mountedBelow, resolveMountPoint } from "#core/runtime/bundle-mounts.ts";
 import { type Context, requireNamespace } from "#pkg/context.ts";
 import { alreadyExists, CodedError, invalidArgument, notFound, wrap } from "#pkg/errors.ts";
 import { field, labelField } from "#pkg/filters/filter.ts";
@@ -77,8 +77,7 @@ export class LocalMountManager implements MountManager, ResourceCollector {
     const { ctx, targets } = options;
     await makeDirectory(targets, { recursive: true, mode: 0o700 });
     const manager = new LocalMountManager(options);
-    const mountInfo = await readFile("/proc/self/mountinfo", "utf8");
-    const mounted = new Set(mountPointsBelow(mountInfo, targets));
+    const mounted = new Set<string | undefined>(await mountedBelow(await realpath(targets)));
     for (const folder of await listFolders(targets)) {
       manager.#lastId = Math.max(manager.#lastId, folder.id);
       const record = await folder.readRecord();
@@ -287,12 +286,16 @@ export class LocalMountManager implements MountManager, ResourceCollector {
     }
   }
 
-  async #isMounted(activation: Activation, mounted: ReadonlySet<string>): Promise<boolean> {
+  async #isMounted(
+    { active }: Activation,
+    mounted: ReadonlySet<string | undefined>,
+  ): Promise<boolean> {
     const found = await Promise.all(
-      activation.active.map(
-        async ({ type, mountPoint }) =>
-          this.#options.handlers.get(type)?.isMounted(mountPoint) ?? mounted.has(mountPoint),
-      ),
+      active.map(async ({ type, mountPoint }) => {
+        const handler = this.#options.handlers.get(type);
+        if (handler) return handler.isMounted(mountPoint);
+        return mounted.has(await resolveMountPoint(mountPoint));
+      }),
     );
     return found.every(Boolean);
   }

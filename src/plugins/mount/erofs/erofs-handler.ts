@@ -1,11 +1,11 @@
-import { mkdir, readFile, rmdir } from "node:fs/promises";
+import { mkdir, rmdir } from "node:fs/promises";
 import { FsContext } from "#core/mount/fs-context.ts";
 import { attachLoop } from "#core/mount/loop-device.ts";
 import type { ActiveMount, MountHandler } from "#core/mount/manager.ts";
 import type { Mount } from "#core/mount/mount.ts";
 import type { Mounter } from "#core/mount/mounter.ts";
 import { planMount, propagationFlags } from "#core/mount/options.ts";
-import { mountPointsBelow } from "#core/runtime/bundle-mounts.ts";
+import { isMountPoint } from "#core/runtime/bundle-mounts.ts";
 import type { Context } from "#pkg/context.ts";
 import { invalidArgument, isErrno, notImplemented, wrap } from "#pkg/errors.ts";
 import { MS } from "#pkg/sys/constants.ts";
@@ -52,8 +52,7 @@ export class ErofsHandler implements MountHandler {
   }
 
   async isMounted(mountPoint: string): Promise<boolean> {
-    const mountInfo = await readFile("/proc/self/mountinfo", "utf8");
-    return mountPointsBelow(mountInfo, mountPoint).includes(mountPoint);
+    return isMountPoint(mountPoint);
   }
 
   async #make(ctx: Context, mount: Mount, mountPoint: string): Promise<Mount> {

@@ -23,13 +23,15 @@ export interface CollectionState {
  * Deletes the records that marking found unreached and that nothing reaches since, in the transaction it is given.
  *
  * What was written while it was marked is not in the marked state. All that can have become reachable was touched, or
- * is led to from what was: these are followed here, and kept. What became garbage meanwhile is left to the next
- * collection.
+ * is led to from what was: these are followed here, and kept. Where marking has followed all references already this
+ * stops; what a flat lease holds is followed, since a root that leads to it now keeps what it refers to. What became
+ * garbage meanwhile is left to the next collection.
  */
 export function collect(tx: Transaction, state: CollectionState): readonly Removed[] {
   const { marked, nowMs } = state;
   const rescued = follow(tx, state.touched, marked.reached);
-  const isKept = (node: NodeId): boolean => marked.reached.has(Number(node)) || rescued.has(node);
+  const isMarked = (node: number): boolean => marked.reached.has(node) || marked.flat.has(node);
+  const isKept = (node: NodeId): boolean => isMarked(Number(node)) || rescued.has(node);
   for (const [kind, collection] of state.resources) {
     sweepResources(tx, { kind, nowMs, collection, isKept });
   }
@@ -44,7 +46,7 @@ export function collect(tx: Transaction, state: CollectionState): readonly Remov
   return removed;
 }
 
-/** Everything that the nodes lead to, themselves included, which is not among `reached`. */
+/** Everything that the nodes lead to, themselves included, but for `reached` and what only that leads to. */
 function follow(
   tx: Transaction,
   from: ReadonlySet<NodeId>,

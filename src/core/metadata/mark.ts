@@ -14,9 +14,12 @@ export interface Candidate {
   readonly node: bigint;
 }
 
-/** What one state of the database says: `reached` nodes are kept, the objects among the others may go. */
+/** What one state of the database says: nodes in one of the sets are kept, the objects among the others may go. */
 export interface Marked {
+  /** Led to from a root; so is all that these refer to. */
   readonly reached: ReadonlySet<number>;
+  /** Held by flat leases: what these refer to need not be in either set. */
+  readonly flat: ReadonlySet<number>;
   readonly candidates: readonly Candidate[];
   /** How long the event loop was kept, in all. */
   readonly heldMs: number;
@@ -107,18 +110,18 @@ export async function mark(snapshot: ReadSnapshot, nowMs: number): Promise<Marke
     reach(snapshot.numbers(referencesSql, nowMs, `[${batch.join(",")}]`));
     await slices.next();
   }
-  for (const node of snapshot.numbers(flatSql, nowMs)) reached.add(node);
+  const flat = new Set(snapshot.numbers(flatSql, nowMs));
   const candidates: Candidate[] = [];
   for (const table of collectedTables) {
     const query = `SELECT node AS value FROM ${table} WHERE node > ?1 AND node <= ?2`;
     for (const { after, upTo } of pages(snapshot, table, "node")) {
       for (const node of snapshot.numbers(query, after, upTo)) {
-        if (!reached.has(node)) candidates.push({ table, node: BigInt(node) });
+        if (!reached.has(node) && !flat.has(node)) candidates.push({ table, node: BigInt(node) });
       }
       await slices.next();
     }
   }
-  return { reached, candidates, heldMs: slices.heldMs() };
+  return { reached, flat, candidates, heldMs: slices.heldMs() };
 }
 
 /** Ranges of a table's integer key that hold so many rows each. */

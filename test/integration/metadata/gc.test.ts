@@ -8,6 +8,7 @@ import { setImmediate } from "node:timers/promises";
 import { put, rejects } from "#core/content/suite.ts";
 import type { Resource, ResourceCollection } from "#core/gc/gc.ts";
 import type { Context } from "#pkg/context.ts";
+import type { Failpoints } from "#pkg/failpoint.ts";
 import { type Digest, digestOf } from "#pkg/digest.ts";
 import { formatRfc3339, nowNanos } from "#pkg/time.ts";
 import {
@@ -116,6 +117,32 @@ test("a flat lease holds what it names, not what that refers to", async (t) => {
   assert.deepStrictEqual(
     [await isThere(storage, parent), await isThere(storage, child)],
     [true, false],
+  );
+});
+
+test("an image made while a collection marks keeps what its target refers to, flat lease or not", async (t) => {
+  let onMarked = (): void => {};
+  const failpoints: Failpoints = {
+    hit: (name) => void (name === "metadata.marked" && onMarked()),
+  };
+  const storage = await testStorage(t, { failpoints });
+  const { metadata } = storage;
+  await metadata.leases.create(ctx, { id: "l", labels: { "containerd.io/gc.flat": "true" } });
+  const layer = await put(ctx, metadata.content, "l", Buffer.from("layer"));
+  const leased = ctx.withLease("l");
+  const manifest = await put(leased, metadata.content, "m", Buffer.from("manifest"));
+  const labels = { "containerd.io/gc.ref.content": layer };
+  await metadata.content.update(ctx, { digest: manifest, labels });
+  let made: Promise<unknown> = Promise.resolve();
+  onMarked = () => {
+    onMarked = () => {};
+    made = metadata.images.create(ctx, imageOf("img", "manifest"));
+  };
+  await collect(storage);
+  await made;
+  assert.deepStrictEqual(
+    [await isThere(storage, manifest), await isThere(storage, layer)],
+    [true, true],
   );
 });
 

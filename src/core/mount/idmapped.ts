@@ -8,6 +8,7 @@ import {
 } from "#core/mount/id-mapping.ts";
 import type { MountPlan } from "#core/mount/options.ts";
 import { escapeLower, overlayLowers } from "#core/mount/options.ts";
+import { mappedLowersPrefix } from "#core/mount/temp-mounts.ts";
 import { invalidArgument, isErrno, wrap } from "#pkg/errors.ts";
 import { AT, MNT, MOUNT_ATTR, MS, OPEN_TREE } from "#pkg/sys/constants.ts";
 import type { Fd, Path, Syscalls } from "#pkg/sys/syscall.ts";
@@ -87,7 +88,7 @@ export function withMappedLowers<T>(
 ): T {
   const lowers = overlayLowers(data);
   const common = commonDirectory(lowers);
-  const at = mkdtempSync(join(tempDir, "ovl-idmapped"));
+  const at = mkdtempSync(join(tempDir, mappedLowersPrefix));
   try {
     mountMapped(sys, usernsFd, common, at, { recursive: true, set: MOUNT_ATTR.RDONLY });
     try {

@@ -14,6 +14,7 @@ import {
   withoutVolatile,
 } from "#core/mount/options.ts";
 import { mountOverlay, overlayDataMax } from "#core/mount/overlay.ts";
+import { tempMountPrefix } from "#core/mount/temp-mounts.ts";
 import type { Context } from "#pkg/context.ts";
 import { invalidArgument, isErrno, notImplemented, wrap } from "#pkg/errors.ts";
 import type { BlockingPool } from "#pkg/sys/blocking.ts";
@@ -90,7 +91,7 @@ export class Mounter {
     mounts: readonly Mount[],
     use: (root: string) => Promise<T>,
   ): Promise<T> {
-    const root = await mkdtemp(join(this.#tempDir, "containerd-mount"));
+    const root = await mkdtemp(join(this.#tempDir, tempMountPrefix));
     const made = withoutVolatile(mounts);
     try {
       await this.mountAll(ctx, made, root);

@@ -1,6 +1,7 @@
 import { mkdir } from "node:fs/promises";
 import type { UnpackTarget } from "#core/unpack/unpack.ts";
 import { Mounter } from "#core/mount/mounter.ts";
+import { undoTempMounts } from "#core/mount/temp-mounts.ts";
 import { bundleUnmount } from "#core/runtime/bundle-mounts.ts";
 import { assertKind } from "#cri/config.ts";
 import { PodSandboxController } from "#cri/podsandbox/controller.ts";
@@ -50,6 +51,7 @@ export function podSandboxController({ sys }: Pick<RuntimeHost, "sys">) {
       assertKind(runtimeConfig, "runtime");
       const { namespaces, containers, sandboxes, snapshotters, content, images } = metadata;
       await mkdir(stateDir, { recursive: true, mode: 0o700 });
+      await undoTempMounts(ctx, sys, stateDir);
       const blocking = resources.use(new BlockingPool({ sys }));
       const unpackTarget = (snapshotter: string): UnpackTarget | undefined => {
         const platform = formatPlatform(hostPlatform());

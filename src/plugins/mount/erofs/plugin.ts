@@ -1,5 +1,6 @@
 import * as v from "valibot";
 import { Mounter } from "#core/mount/mounter.ts";
+import { undoTempMounts } from "#core/mount/temp-mounts.ts";
 import { pluginConfig } from "#pkg/plugin/config.ts";
 import { definePlugin } from "#pkg/plugin/plugin.ts";
 import { BlockingPool } from "#pkg/sys/blocking.ts";
@@ -14,8 +15,9 @@ export function erofsMounts({ sys }: Pick<RuntimeHost, "sys">) {
     id: "erofs",
     requires: {},
     config: pluginConfig(v.object({}), {}),
-    async init({ platforms, resources, stateDir }) {
+    async init({ ctx, platforms, resources, stateDir }) {
       platforms.push(hostPlatform());
+      await undoTempMounts(ctx, sys, stateDir);
       const blocking = resources.use(new BlockingPool({ sys }));
       return new ErofsHandler(sys, new Mounter({ sys, tempDir: stateDir, blocking }));
     },

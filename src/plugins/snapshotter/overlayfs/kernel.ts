@@ -1,13 +1,25 @@
 import { close } from "node:fs";
-import { access, mkdir, mkdtemp, rm } from "node:fs/promises";
+import { access, mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { openMapping, withDetachedLowers } from "#core/mount/idmapped.ts";
 import { Mounter } from "#core/mount/mounter.ts";
 import { planMount } from "#core/mount/options.ts";
 import { createOverlay } from "#core/mount/overlay.ts";
+import { undoTempMounts } from "#core/mount/temp-mounts.ts";
 import type { Context } from "#pkg/context.ts";
 import { isErrno } from "#pkg/errors.ts";
 import type { Fd, Syscalls } from "#pkg/sys/syscall.ts";
+
+const probePrefix = "overlay-check-";
+
+/** Removes what a process that was killed in `probeOverlay` left. The caller alone uses `root`. */
+export async function undoProbes(ctx: Context, sys: Syscalls, root: string): Promise<void> {
+  await undoTempMounts(ctx, sys, root);
+  for (const name of await readdir(root)) {
+    // Overlays were made of the directories in it, none was ever mounted there.
+    if (name.startsWith(probePrefix)) await rm(join(root, name), { recursive: true, force: true });
+  }
+}
 
 /** Throws why an overlay cannot be mounted on directories in `root`. */
 export async function probeOverlay(
@@ -17,7 +29,7 @@ export async function probeOverlay(
   mountOptions: readonly string[],
 ): Promise<void> {
   await mkdir(root, { recursive: true, mode: 0o700 });
-  const dir = await mkdtemp(join(root, "overlay-check-"));
+  const dir = await mkdtemp(join(root, probePrefix));
   try {
     for (const name of ["lower1", "lower2", "upper", "work"]) await mkdir(join(dir, name));
     const options = [

@@ -10,6 +10,7 @@ import {
   canMapIds,
   completeMountOptions,
   probeOverlay,
+  undoProbes,
 } from "#plugins/snapshotter/overlayfs/kernel.ts";
 import { OverlaySnapshotter } from "#plugins/snapshotter/overlayfs/overlay-snapshotter.ts";
 import { SnapshotPlugin } from "#plugins/types.ts";
@@ -48,7 +49,7 @@ export function overlayfs(trees: SharedTreeWorkers) {
       // Without these, clients copy an image's tree for each mapping, where that is allowed.
       if (!config.slow_chown) capabilities.push("only-remap-ids");
       if (!inUserNamespace) capabilities.push("rebase");
-      return OverlaySnapshotter.open(ctx, {
+      const snapshotter = await OverlaySnapshotter.open(ctx, {
         root,
         workers: resources.use(trees.acquire()).workers,
         asyncRemove: !config.sync_remove,
@@ -57,6 +58,9 @@ export function overlayfs(trees: SharedTreeWorkers) {
         remapIds,
         failpoints,
       });
+      // Now that its records are locked no other daemon is about to probe there.
+      await undoProbes(ctx, linux, root);
+      return snapshotter;
     },
   });
 }

@@ -1,6 +1,8 @@
 import { AT, O, S_IF } from "#pkg/sys/constants.ts";
 import { check, type CPath, cPath, isLastErrno, lastError, native, SYS } from "#pkg/sys/libc.ts";
+import { chmodUnfollowed } from "#pkg/sys/chmod-unfollowed.ts";
 import type { Device, FileCalls, FileTimes } from "#pkg/sys/syscall.ts";
+import { descriptorCalls } from "#pkg/sys/linux-descriptor.ts";
 import { readStatfs, readStatx, STATX_SIZE, STATX_WANTED } from "#pkg/sys/linux-stat.ts";
 
 type AtCall = (dirFd: number, path: CPath, argument: number) => number;
@@ -79,6 +81,7 @@ const flock = native<(fd: number, operation: number) => number>("flock", "int", 
 const umask = native<(mask: number) => number>("umask", "uint", ["uint"]);
 
 const EINTR = 4;
+const ENOTSUP = 95;
 const EAGAIN = 11;
 const FICLONE = 0x40049409;
 const openat2TriesMax = 64;
@@ -151,7 +154,10 @@ export const fileCalls: FileCalls = {
     check(fchown(fd, uid, gid), "fchown");
   },
   fchmodat(dirFd, path, mode, flags) {
-    check(fchmodat(dirFd, cPath(path, "fchmodat"), mode, flags), "fchmodat", path);
+    const result = fchmodat(dirFd, cPath(path, "fchmodat"), mode, flags);
+    const refused = result < 0 && flags === AT.SYMLINK_NOFOLLOW && isLastErrno(ENOTSUP);
+    if (refused) chmodUnfollowed({ ...fileCalls, ...descriptorCalls }, dirFd, path, mode);
+    else check(result, "fchmodat", path);
   },
   fchmod(fd, mode) {
     check(fchmod(fd, mode), "fchmod");

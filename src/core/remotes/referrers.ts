@@ -1,6 +1,7 @@
 import * as v from "valibot";
-import { type BlobBody, openBody } from "#core/remotes/blob-body.ts";
+import { type Ask, type BlobBody, openBody } from "#core/remotes/blob-body.ts";
 import { ociIndex } from "#core/remotes/media-type.ts";
+import type { HostAnswer } from "#core/remotes/redirects.ts";
 import type { RegistryHost } from "#core/remotes/registry-host.ts";
 import {
   manifestBytesMax,
@@ -25,54 +26,63 @@ export async function fetchReferrers(
   ];
   const able = repository.hostsFor("referrers");
   const fallback = able.length > 0 ? able : repository.hosts("referrers", ["resolve"]);
-  const body =
-    (await firstBody(ctx, repository, able, { path: ["referrers", digest], query })) ??
-    (await firstBody(ctx, repository, fallback, {
-      path: ["manifests", digest.replace(":", "-")],
-    }));
-  if (body === undefined) return [];
-  const found = parseIndex(await readIndex(body));
+  const tag = digest.replace(":", "-");
+  const asked = await firstBody(ctx, repository, able, { path: ["referrers", digest], query });
+  const answer =
+    asked.body === undefined
+      ? await firstBody(ctx, repository, fallback, { path: ["manifests", tag] })
+      : asked;
+  if (answer.body === undefined) {
+    const failure = asked.failure ?? answer.failure;
+    // -- what a host threw, as it came
+    if (failure) throw failure.error;
+    return [];
+  }
+  const found = parseIndex(await readIndex(answer.body));
   if (artifactTypes.length === 0) return found;
   return found.filter(({ artifactType = "" }) => artifactTypes.includes(artifactType));
 }
 
-/** Undefined where every host says that there is nothing. */
+interface Answer {
+  readonly body?: BlobBody;
+  readonly failure?: { readonly error: unknown } | undefined;
+}
+
+/** Of a host that has it, or the first failure: none where every host says that there is nothing. */
 async function firstBody(
   ctx: Context,
   repository: Repository,
   hosts: readonly RegistryHost[],
   request: Pick<RepositoryRequest, "path" | "query">,
-): Promise<BlobBody | undefined> {
+): Promise<Answer> {
   const scopes = [pullScope(repository.reference.repository)];
-  let first: { readonly error: unknown } | undefined;
+  let failure: Answer["failure"];
   for (const [i, host] of hosts.entries()) {
     const isLastHost = i === hosts.length - 1;
     try {
-      return await openBody(
-        (headers) =>
-          repository.ask(
-            ctx,
-            host,
-            {
-              ...request,
-              method: "GET",
-              headers: { accept: [`${ociIndex}, */*`], ...headers },
-              scopes,
-            },
-            { isLastHost },
-          ),
-        { offset: 0 },
-      );
+      const ask: Ask = async (headers) => {
+        const fields = { accept: [`${ociIndex}, */*`], ...headers };
+        const full = { ...request, method: "GET", headers: fields, scopes };
+        const answer = await repository.ask(ctx, host, full, { isLastHost });
+        if (request.path[0] === "referrers") await assertKnown(answer, host);
+        return answer;
+      };
+      return { body: await openBody(ask, { offset: 0 }) };
     } catch (error) {
       ctx.throwIfEnded();
       if (isNotFound(error)) continue;
       ctx.logger.debug("error fetching referrers", { host: host.host, error });
-      first ??= { error };
+      failure ??= { error };
     }
   }
-  // -- what a host threw, as it came
-  if (first && request.path[0] === "manifests") throw first.error;
-  return undefined;
+  return { failure };
+}
+
+/** Registries from before there was such an API say more than 404 to its path. */
+async function assertKnown({ response }: HostAnswer, { host }: RegistryHost): Promise<void> {
+  if (![400, 405, 501].includes(response.status)) return;
+  await response.discard();
+  throw notFound(`referrers API of ${host}`);
 }
 
 async function readIndex(body: BlobBody): Promise<Buffer> {

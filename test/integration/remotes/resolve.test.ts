@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { digestOf } from "#pkg/digest.ts";
 import { startClient } from "#test/integration/remotes/client.ts";
 import { endless, startFaultRegistry } from "#test/support/registry/fault-registry.ts";
-import { status } from "#test/support/registry/fault-server.ts";
+import { hangUp, status } from "#test/support/registry/fault-server.ts";
 
 test("a tag by HEAD: type without parameters, digest, size", async () => {
   await using registry = await startFaultRegistry();
@@ -188,6 +188,35 @@ test("referrers by the API, and by the tag where there is none", async () => {
   await assert.rejects(get(), { code: "unavailable" });
   registry.rule({ match: /\/referrers\//, answer: endless });
   await assert.rejects(get(), { code: "not-found", message: /exceeds maximum allowed/ });
+});
+
+test("a referrers API that fails is no list of nothing; one that is not there is", async () => {
+  await using registry = await startFaultRegistry();
+  await using client = startClient();
+  const fetcher = await client.resolver.fetcher(client.ctx, `${registry.host}/a/b:t`);
+  const subject = digestOf("subject");
+  const get = () => fetcher.referrers(client.ctx, subject);
+  for (const [answer, code] of [
+    [status(401), "unauthenticated"],
+    [status(403), "permission-denied"],
+    [status(429, { "retry-after": "60" }), "resource-exhausted"],
+    [status(500), "unavailable"],
+    [hangUp, "unavailable"],
+  ] as const) {
+    registry.rule({ match: /\/referrers\//, answer });
+    await assert.rejects(get(), { code });
+  }
+  for (const code of [400, 405, 501]) {
+    registry.rule({ match: /\/referrers\//, answer: status(code) });
+    assert.deepEqual(await get(), []);
+  }
+  // What the tag says is taken, whatever has become of the API.
+  registry.rule({ match: /\/referrers\//, answer: status(403) });
+  const index = { mediaType: "application/vnd.oci.image.index.v1+json", manifests: [] };
+  registry.addManifest("a/b", index, subject.replace(":", "-"));
+  assert.deepEqual(await get(), []);
+  registry.rule({ match: /\/manifests\//, answer: status(500) });
+  await assert.rejects(get(), { code: "permission-denied" });
 });
 
 test("tags and repositories page by page, from the same server only", async () => {

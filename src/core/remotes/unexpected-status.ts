@@ -10,7 +10,6 @@ const codes: Readonly<Record<number, ErrorCode>> = {
   401: "unauthenticated",
   403: "permission-denied",
   404: "not-found",
-  405: "not-implemented",
   408: "unavailable",
   416: "out-of-range",
   429: "resource-exhausted",

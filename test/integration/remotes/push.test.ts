@@ -274,6 +274,7 @@ test("a refusal says why, also where HEAD cannot", async () => {
   await using registry = await startFaultRegistry();
   await using p = await pushing(registry.host);
   const errors = [{ code: "DENIED", message: "your address is not allowed" }];
+  const readOnly = [{ code: "UNSUPPORTED", message: "read only" }];
   registry.rule({ match: /./, answer: status(403, {}, JSON.stringify({ errors })) });
   await assert.rejects(p.pusher.push(p.ctx, layer, sourceOf(layerBytes)), {
     code: "permission-denied",
@@ -283,6 +284,13 @@ test("a refusal says why, also where HEAD cannot", async () => {
   await assert.rejects(p.pusher.push(p.ctx, layer, sourceOf(layerBytes)), {
     code: "unauthenticated",
     message: /^push access denied, repository does not exist or may require authorization: /,
+  });
+  // No class of its own: it is the registry that does not do this, not the daemon.
+  registry.rule({ match: /^HEAD/, answer: status(404) });
+  registry.rule({ match: /^POST/, answer: status(405, {}, JSON.stringify({ errors: readOnly })) });
+  await assert.rejects(p.pusher.push(p.ctx, layer, sourceOf(layerBytes)), {
+    code: "unknown",
+    message: /: 405 Method Not Allowed: unsupported: read only$/,
   });
   for (const sizeBytes of [-1, 0.5]) {
     await assert.rejects(p.pusher.push(p.ctx, { ...layer, sizeBytes }, sourceOf(layerBytes)), {

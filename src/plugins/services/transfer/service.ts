@@ -3,7 +3,7 @@ import { anyFromWire } from "#core/streaming/convert.ts";
 import type { StreamManager } from "#core/streaming/streaming.ts";
 import type { Progress, TransferObject, Transferrer } from "#core/transfer/transfer.ts";
 import type { Context } from "#pkg/context.ts";
-import { CodedError, hasCode, invalidArgument } from "#pkg/errors.ts";
+import { CodedError, hasCode, invalidArgument, notImplemented, wrap } from "#pkg/errors.ts";
 import { type Service, serve } from "#pkg/rpc/service.ts";
 import { progressToAny, transferObjectOf } from "#plugins/services/transfer/convert.ts";
 import { ProgressSender } from "#plugins/services/transfer/progress-sender.ts";
@@ -28,9 +28,11 @@ export function transferService({ transferrers, streams }: TransferServiceOption
       const from = transferObjectOf(ctx, objects, anyFromWire(source));
       const to = transferObjectOf(ctx, objects, anyFromWire(destination));
       const report = progress && ((step: Progress) => progress.send(step));
-      if (from && to && (await first(ctx, transferrers, { from, to, report }))) return {};
-      const types = `${source.typeUrl} to ${destination.typeUrl}`;
-      throw new CodedError("not-implemented", `method Transfer not implemented for ${types}`);
+      const what = `method Transfer not implemented for ${source.typeUrl} to ${destination.typeUrl}`;
+      if (!from || !to) throw new CodedError("not-implemented", what);
+      const refusal = await first(ctx, transferrers, { from, to, report });
+      if (refusal) throw wrap(what, refusal.error);
+      return {};
     },
   });
 }
@@ -41,23 +43,25 @@ interface Transferring {
   readonly report: ((progress: Progress) => void) | undefined;
 }
 
-/** False when none of them moves between the two. */
+/** Undefined when one of them has done it; otherwise what the last of them said. */
 async function first(
   ctx: Context,
   transferrers: readonly Transferrer[],
   { from, to, report }: Transferring,
-): Promise<boolean> {
+): Promise<{ readonly error: unknown } | undefined> {
+  let refusal: { readonly error: unknown } = { error: notImplemented("there is no transferrer") };
   await using stack = new AsyncDisposableStack();
   // Nothing is left half open: the client of an export that failed is waiting for its stream to end.
   if (to.kind === "export") stack.defer(() => to.close());
   for (const transferrer of transferrers) {
     try {
       await transferrer.transfer(ctx, from, to, { progress: report });
-      return true;
+      return undefined;
     } catch (error) {
       if (!hasCode(error, "not-implemented")) throw error;
+      refusal = { error };
       ctx.logger.debug("transfer not implemented", { from: from.kind, to: to.kind, error });
     }
   }
-  return false;
+  return refusal;
 }

@@ -1,5 +1,5 @@
 import { readdir } from "node:fs/promises";
-import { join } from "node:path";
+import { isAbsolute, join } from "node:path";
 import { parseStartOutput } from "#core/runtime/bootstrap-convert.ts";
 import { type BootstrapResult, formatBootstrap, legacyBootstrap } from "#core/runtime/bootstrap.ts";
 import {
@@ -90,15 +90,16 @@ export async function loadShims(
         load(inside, manager, place, bundle),
       );
       await place.endForgotten(inside, namespace);
-      const isAlive = (id: string): boolean => manager.records.get(namespace, id) !== undefined;
-      await removeOrphanWork(roots.root, namespace, isAlive);
+      // That of a bundle whose loading failed is as much in use as that of any other.
+      const left = new Set(await directories(join(roots.state, namespace)));
+      await removeOrphanWork(roots.root, namespace, (id) => left.has(id));
     }),
   );
 }
 
 /**
- * Never throws: one broken bundle must not keep the daemon from starting. What is not understood
- * stays as it is.
+ * Never throws: one broken bundle must not keep the daemon from starting. It stays for the next
+ * start, unless its shim was found to be gone.
  */
 async function load(
   ctx: Context,
@@ -129,10 +130,7 @@ async function loadBundle(
   const binary = await readBundleFile(bundle, "shim-binary-path");
   const group = bootstrap && groupOf(bootstrap, bundle.namespace);
   if (group) {
-    const record = await manager.attachSupervised(ctx, bundle, group, {
-      resume: bootstrap,
-      phase: "live",
-    });
+    const record = await manager.attachSupervised(ctx, bundle, group, bootstrap);
     return settle(ctx, manager, place, { record, isOnRecord });
   }
   // What a bundle's shim is stands in it before that is started, and a supervisor is told of it
@@ -154,14 +152,7 @@ async function loadBinary(
   shim: { readonly bootstrap: BootstrapResult | undefined; readonly runtime: string },
 ): Promise<ShimRecord | undefined> {
   const { unmount } = manager.options;
-  let command: ShimCommand;
-  try {
-    command = await manager.findCommand(shim.runtime);
-  } catch (error) {
-    ctx.logger.error("nothing can clean up after the shim", { error });
-    await deleteBundle(bundle, unmount);
-    return;
-  }
+  const command = await commandOf(ctx, manager, shim.runtime);
   try {
     if (!shim.bootstrap) throw new Error("bundle has neither bootstrap.json nor address");
     return await reconnect(ctx, manager, bundle, { bootstrap: shim.bootstrap, command });
@@ -178,6 +169,21 @@ async function loadBinary(
   }
 }
 
+/** A shim that serves needs no program, which an upgrade may have moved; one that is gone does. */
+async function commandOf(
+  ctx: Context,
+  manager: ShimManager,
+  runtime: string,
+): Promise<ShimCommand> {
+  if (isAbsolute(runtime)) return manager.command(runtime);
+  try {
+    return await manager.findCommand(runtime);
+  } catch (error) {
+    ctx.logger.warn("nothing could clean up after the shim", { error });
+    return manager.command(runtime);
+  }
+}
+
 async function reconnect(
   ctx: Context,
   manager: ShimManager,
@@ -188,14 +194,12 @@ async function reconnect(
   resources.use(await manager.readLog(bundle));
   const record = await manager.attachBinary(ctx, bundle, {
     ...shim,
-    phase: "live",
     resources: resources.move(),
   });
   try {
     await connectOrDowngrade(ctx, record);
     return record;
   } catch (error) {
-    record.phase = "ending";
     await record.close();
     throw error;
   }
@@ -223,6 +227,9 @@ async function settle(
   { record, isOnRecord }: { readonly record: ShimRecord; readonly isOnRecord: boolean },
 ): Promise<void> {
   manager.records.add(record);
+  // One that dies before is nobody's to clean up after, one that dies later is the manager's.
+  if (record.link.isLost) return void (await manager.cleanUp(record));
+  record.phase = "live";
   let isInUse = true;
   try {
     isInUse = await place.isInUse(ctx, record);

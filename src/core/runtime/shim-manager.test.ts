@@ -383,6 +383,8 @@ for (const { what, failure, output, words } of badStarts) {
     assert.deepEqual(await readdir(b.bundles), []);
     assert.deepEqual(b.manager.records.list(), []);
     assert.deepEqual(b.events, []);
+    // A process may have come of it all the same.
+    assert.equal(b.shim.calls.at(-1), "delete");
   });
 }
 
@@ -585,10 +587,71 @@ test("loading keeps a task whose shim is mute and one whose record cannot be rea
   };
   await b.restart();
   assert.deepEqual(await readdir(b.bundles), ["c1"]);
+  assert.deepEqual(await readdir(join(b.dir, "root", "ns")), ["c1"]);
+});
+
+test("loading goes on with a shim whose binary has moved", async () => {
+  await using b = await bench();
+  await b.create();
+  await rm(join(b.dir, "containerd-shim-fake-v1"));
+  await b.restart();
+  assert.equal((await (await b.runtime.get(b.ctx, "c1")).state(b.ctx, "")).status, "running");
+  assert.deepEqual(b.events, []);
+  // That of the container's record is as little there.
+  await rm(join(b.bundles, "c1", "shim-binary-path"));
+  await b.restart();
+  assert.equal((await (await b.runtime.get(b.ctx, "c1")).state(b.ctx, "")).status, "running");
+});
+
+test("loading tells the end of a shim that is as gone as its binary", async () => {
+  await using b = await bench();
+  await b.create();
+  const bundle = join(b.bundles, "c1");
+  await writeFile(join(bundle, "bootstrap.json"), "garbage that is no address");
+  await rm(join(b.dir, "containerd-shim-fake-v1"));
+  b.shim.deleteFailure = "no such file or directory";
+  await b.restart();
+  assert.deepEqual(b.events, ["/tasks/exit c1 255", "/tasks/delete c1 255"]);
+  assert.deepEqual(await readdir(b.bundles), []);
+});
+
+test("loading cleans up once after a shim that dies meanwhile", async () => {
+  await using b = await bench();
+  const ends = ["/tasks/exit c1 137", "/tasks/delete c1 137"];
+  const deletions = (): number => b.shim.calls.filter((call) => call === "delete").length;
+  await b.create();
+  b.shim.handlers = {
+    connect: () => {
+      void b.shim.die();
+      return new Promise(() => {});
+    },
+  };
+  await b.manager[Symbol.asyncDispose]();
+  await b.shim.serve();
+  await b.restart();
+  assert.deepEqual([b.events, deletions()], [ends, 1]);
+  assert.deepEqual(await readdir(b.bundles), []);
+
+  b.events.length = 0;
+  b.shim.handlers = {};
+  await b.create();
+  b.shim.handlers = {
+    connect: async () => {
+      setImmediate(() => void b.shim.die());
+      return { shimPid: 41, taskPid: 42 };
+    },
+  };
+  await b.manager[Symbol.asyncDispose]();
+  await b.shim.serve();
+  await b.restart();
+  await eventually(() => b.events.length >= 2 && !existsSync(join(b.bundles, "c1")));
+  assert.deepEqual([b.events, deletions()], [ends, 2]);
+  assert.deepEqual(b.manager.records.list(), []);
 });
 
 test("loading sandboxes leaves alone the supervisors of tasks that are loaded later", async () => {
   await using b = await bench();
+  await b.manager[Symbol.asyncDispose]();
   await b.shim.serve();
   await mkdir(b.bundles, { recursive: true });
   const file = join(b.bundles, ".supervisor-g");

@@ -18,7 +18,7 @@ import { findShimBinary, runcRuntime, type ShimSearch } from "#core/runtime/shim
 import { ShimCommand, type ShimHost } from "#core/runtime/shim-command.ts";
 import type { ShimDialer } from "#core/runtime/shim-connection.ts";
 import { type LogSink, readShimLog } from "#core/runtime/shim-log.ts";
-import { type ShimPhase, ShimRecord, ShimRecords } from "#core/runtime/shim-record.ts";
+import { ShimRecord, ShimRecords } from "#core/runtime/shim-record.ts";
 import { type Supervisor, SupervisorLink } from "#core/runtime/supervisor.ts";
 import {
   groupFor,
@@ -118,8 +118,8 @@ export class ShimManager implements AsyncDisposable {
   }
 
   /**
-   * Starts the runtime's shim for a new bundle, or joins the one of its sandbox. On failure only
-   * the bundle is left.
+   * Starts the runtime's shim for a new bundle, or joins the one of its sandbox. On failure the
+   * bundle is left, and of a shim what its `delete` command cannot end.
    */
   async start(ctx: Context, bundle: Bundle, request: StartRequest): Promise<ShimRecord> {
     const { namespace, id } = bundle;
@@ -149,12 +149,12 @@ export class ShimManager implements AsyncDisposable {
     ctx: Context,
     bundle: Bundle,
     group: SupervisorGroup,
-    how: { readonly resume?: BootstrapResult; readonly phase: ShimPhase },
+    resume?: BootstrapResult,
   ): Promise<ShimRecord> {
     await using undo = new AsyncDisposableStack();
     const supervisor = this.#pool.join(group, bundle.id);
     undo.defer(() => supervisor.release(bundle.id));
-    let bootstrap = how.resume;
+    let bootstrap = resume;
     try {
       if (bootstrap) await supervisor.resume(ctx, bootstrap);
       ({ bootstrap } = await supervisor.serving(ctx));
@@ -166,19 +166,17 @@ export class ShimManager implements AsyncDisposable {
       bundle,
       link: new SupervisorLink(supervisor, bundle.id, withGroup(bootstrap, group)),
       command: this.command(this.options.supervisorBinary),
-      phase: how.phase,
       resources: undo.move(),
     });
   }
 
-  /** The record of a third-party shim that serves; its loss is watched from now on. */
+  /** The record of a third-party shim that serves; its loss is cleaned up after once it is live. */
   async attachBinary(
     ctx: Context,
     bundle: Bundle,
     how: {
       readonly bootstrap: BootstrapResult;
       readonly command: ShimCommand;
-      readonly phase: ShimPhase;
       readonly resources: AsyncDisposableStack;
       /** It was there before this bundle, and stays when its task does not come to be. */
       readonly isJoined?: boolean;
@@ -193,7 +191,6 @@ export class ShimManager implements AsyncDisposable {
       bundle,
       link,
       command: how.command,
-      phase: how.phase,
       resources: undo.move(),
     });
     void link.lost.then(() => {
@@ -287,7 +284,6 @@ export class ShimManager implements AsyncDisposable {
     return this.attachBinary(ctx, bundle, {
       bootstrap,
       command,
-      phase: "creating",
       resources: undo.move(),
       isJoined: true,
     });
@@ -298,7 +294,7 @@ export class ShimManager implements AsyncDisposable {
     const sandboxId = request.sandbox?.id ?? "";
     const group = groupFor({ ...request, id, namespace, sandboxId }, this.options.groups);
     await writeBundleFile(bundle, "shim-binary-path", this.options.supervisorBinary, 0o600);
-    const record = await this.attachSupervised(ctx, bundle, group, { phase: "creating" });
+    const record = await this.attachSupervised(ctx, bundle, group);
     try {
       await writeBootstrap(bundle, record.link.bootstrap);
     } catch (error) {
@@ -317,23 +313,13 @@ export class ShimManager implements AsyncDisposable {
     await using undo = new AsyncDisposableStack();
     undo.use(await this.readLog(bundle));
     await writeBundleFile(bundle, "shim-binary-path", command.path, 0o600);
-    let bootstrap: BootstrapResult;
     try {
-      bootstrap = await command.start(ctx, bundle, options);
-    } catch (error) {
-      throw wrap("start failed", error);
-    }
-    try {
+      const bootstrap = await command.start(ctx, bundle, options);
       await writeBootstrap(bundle, bootstrap);
       const resources = undo.move();
-      return await this.attachBinary(ctx, bundle, {
-        bootstrap,
-        command,
-        phase: "creating",
-        resources,
-      });
+      return await this.attachBinary(ctx, bundle, { bootstrap, command, resources });
     } catch (error) {
-      // It serves where nobody can reach it.
+      // It may serve where nobody can reach it, whatever its command made of that.
       await command
         .delete(ctx.detached({ timeoutMs: this.options.timeouts.cleanup }), bundle)
         .catch((problem: unknown) => {

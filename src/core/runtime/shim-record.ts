@@ -5,7 +5,7 @@ import type { ShimLink } from "#core/runtime/shim-link.ts";
 import { alreadyExists } from "#pkg/errors.ts";
 
 /**
- * - `creating`: its task is being made; whoever makes it also cleans up.
+ * - `creating`: its task is being made, or found again; whoever does so also cleans up.
  * - `live`: its task is there, and its loss is cleaned up.
  * - `ending`: its task was deleted; what is left goes without a word.
  */
@@ -17,7 +17,7 @@ export class ShimRecord {
   readonly link: ShimLink;
   /** Cleans up when the shim cannot any more. */
   readonly command: ShimCommand;
-  phase: ShimPhase;
+  phase: ShimPhase = "creating";
   /** What the first successful delete answered: a retry after a failed shutdown gives it again. */
   deleted: ProcessExit | undefined;
   /** Under way or done; resolves with how the task ended, where that could be found out. */
@@ -29,14 +29,12 @@ export class ShimRecord {
     readonly bundle: Bundle;
     readonly link: ShimLink;
     readonly command: ShimCommand;
-    readonly phase: ShimPhase;
     /** Closed with the record: the link, the reader of its log. */
     readonly resources: AsyncDisposableStack;
   }) {
     this.bundle = options.bundle;
     this.link = options.link;
     this.command = options.command;
-    this.phase = options.phase;
     this.#resources = options.resources;
   }
 

@@ -5,7 +5,10 @@ import type { Platform } from "#pkg/platform.ts";
 
 /** What an index or a manifest at a registry says of one of its parts. */
 export interface RemoteDescriptor extends Descriptor {
-  /** Other places that have the bytes; asked first, without any credentials. */
+  /**
+   * Other places that have the bytes; asked first, without any credentials. Header fields of the client's that may be
+   * secret go to those of the registry's own scheme, name and port only.
+   */
   readonly urls?: readonly string[] | undefined;
   readonly artifactType?: string | undefined;
   readonly platform?: Platform | undefined;

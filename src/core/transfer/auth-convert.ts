@@ -18,29 +18,33 @@ import { KeyedMutex } from "#pkg/keyed-mutex.ts";
 /** Somebody may have to type them. */
 const answerTimeoutMs = 5 * 60_000;
 
-/** Asks the client at the other end of a stream, one question at a time: answers do not say what they are for. */
+/**
+ * Asks the client at the other end of a stream, one question at a time: answers do not say what they are for. Hence
+ * nothing more is asked after a question that nobody waited for: its late answer would go to the wrong host.
+ */
 export function streamCredentials(stream: Stream, reference: string): CredentialSource {
   const turns = new KeyedMutex();
+  let unanswered: string | undefined;
+  const ask = async (ctx: Context, host: string): Promise<Credentials | undefined> => {
+    if (unanswered !== undefined) {
+      throw unavailable(`its answer for ${unanswered} was not waited for`);
+    }
+    await stream.send(ctx, toAny(AuthRequestSchema, { host, reference }));
+    unanswered = host;
+    const answer = await stream.receive(ctx);
+    unanswered = undefined;
+    if (!answer) throw unavailable("the client answers no more");
+    return credentialsOf(answer);
+  };
   return credentialsFrom("the client", async (ctx, host) => {
     const bounded = ctx.withTimeout(answerTimeoutMs);
-    using _turn = await turns.acquire("", bounded.signal);
     try {
-      return await ask(bounded, stream, { host, reference });
+      using _turn = await turns.acquire("", bounded.signal);
+      return await ask(bounded, host);
     } catch (error) {
       throw wrap(`ask the client for credentials of ${host}`, error);
     }
   });
-}
-
-async function ask(
-  ctx: Context,
-  stream: Stream,
-  question: { readonly host: string; readonly reference: string },
-): Promise<Credentials | undefined> {
-  await stream.send(ctx, toAny(AuthRequestSchema, question));
-  const answer = await stream.receive(ctx);
-  if (!answer) throw unavailable("the client answers no more");
-  return credentialsOf(answer);
 }
 
 export function credentialsOf(answer: Any): Credentials | undefined {
@@ -57,7 +61,10 @@ export function credentialsOf(answer: Any): Credentials | undefined {
   }
 }
 
-/** Answers the questions that come on a stream, until it ends. What is not known is asked anonymously. */
+/**
+ * Answers the questions that come on a stream, until it ends. For what is not known here the daemon's own credentials
+ * are next.
+ */
 export async function answerQuestions(
   ctx: Context,
   stream: Stream,

@@ -49,7 +49,7 @@ export interface RegistryObject {
   readonly hostDir: string;
   /** Empty: https, and http for loopback. */
   readonly defaultScheme: string;
-  /** Undefined: the registry is asked anonymously. */
+  /** Asked before the daemon's own. */
   readonly credentials: CredentialSource | undefined;
   /** Told what is said to registries and what they answer, without bodies and secrets. */
   readonly httpDump?: ((text: string) => void) | undefined;

@@ -3,6 +3,7 @@ import { type HostsOptions, type PlannedHost, planHosts } from "#core/remotes/ho
 import type { ProxyFor } from "#core/remotes/proxy-environment.ts";
 import { isProxyFor } from "#core/remotes/registry-host.ts";
 import type { Context } from "#pkg/context.ts";
+import { messageOf } from "#pkg/errors.ts";
 import { parseReference } from "#pkg/reference.ts";
 
 /** One host that would be asked for a reference, and why. Nothing in it is secret. */
@@ -50,8 +51,13 @@ async function explain(
   const needed = digest === undefined ? (["pull", "resolve"] as const) : (["pull"] as const);
   const resolves = needed.every((capability) => host.capabilities.includes(capability));
   const url = new URL(`${host.scheme}://${host.host}`);
-  const proxy = proxyFor?.(url);
   const why = [host.why];
+  let proxy: URL | undefined;
+  try {
+    proxy = proxyFor?.(url);
+  } catch (error) {
+    why.push(`cannot be asked: ${messageOf(error)}`);
+  }
   if (isProxyFor(host, hostname)) why.push(`stands in for ${hostname}: asked with ns=${hostname}`);
   if (!resolves) why.push("may not resolve a tag: asked only for content of a known digest");
   if (host.fallsBack) why.push("whether it has TLS is not known: https first, then http");

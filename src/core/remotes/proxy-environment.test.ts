@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { CodedError } from "#pkg/errors.ts";
 import { proxyFromEnvironment } from "#core/remotes/proxy-environment.ts";
 
 function proxy(env: Record<string, string>, url: string): string | undefined {
@@ -48,14 +49,19 @@ test("NO_PROXY excepts names, domains, addresses, networks and ports", () => {
   }
 });
 
-test("what is no proxy is refused by its name, not by its value", () => {
-  for (const value of ["ftp://u:s3cret@p", "http://", "://s3cret"]) {
+test("what is no proxy fails what would go through it, by its name and not by its value", () => {
+  for (const value of ["ftp://u:s3cret@p", "http://", "://s3cret", "socks5://u:s3cret@p:1080"]) {
+    const env = { HTTPS_PROXY: value, HTTP_PROXY: "p.example", NO_PROXY: "direct.example" };
     assert.throws(
-      () => proxyFromEnvironment({ HTTPS_PROXY: value }),
+      () => proxy(env, "https://reg.example/"),
       (error) => {
-        assert.ok(error instanceof Error);
+        assert.ok(error instanceof CodedError && error.code === "unavailable");
         return error.message.startsWith("HTTPS_PROXY ") && !error.message.includes("s3cret");
       },
     );
+    for (const direct of ["https://localhost:5000/", "https://direct.example/"]) {
+      assert.equal(proxy(env, direct), undefined);
+    }
+    assert.equal(proxy(env, "http://reg.example/"), "http://p.example/");
   }
 });

@@ -2,7 +2,7 @@ import { BlockList, isIP, isIPv6 } from "node:net";
 import { isLoopbackName } from "#core/remotes/localhost.ts";
 import { CodedError } from "#pkg/errors.ts";
 
-/** Which proxy a URL is asked through; undefined for none. */
+/** Which proxy a URL is asked through; undefined for none. Throws `unavailable` for one that cannot be used. */
 export type ProxyFor = (url: URL) => URL | undefined;
 
 export const noProxy: ProxyFor = () => undefined;
@@ -10,20 +10,22 @@ export const noProxy: ProxyFor = () => undefined;
 /**
  * The rules of Go's programs: `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, or their lower-case names.
  *
- * Loopback addresses never go through a proxy. Throws `invalid-argument` naming the variable, not
- * its value: proxies' URLs have passwords.
+ * Loopback addresses never go through a proxy. A value that cannot be used fails the requests it is meant for, and
+ * those alone, naming the variable and not its value: proxies' URLs have passwords.
  */
 export function proxyFromEnvironment(env: Readonly<Record<string, string | undefined>>): ProxyFor {
   // A CGI program's HTTP_PROXY is a header of its client's: Go ignores it there, and so do we.
   const http = env["REQUEST_METHOD"] === undefined ? variable(env, "HTTP_PROXY") : undefined;
-  const proxies: Readonly<Record<string, URL | undefined>> = {
+  const proxies: Readonly<Record<string, URL | CodedError | undefined>> = {
     "http:": parseProxy("HTTP_PROXY", http),
     "https:": parseProxy("HTTPS_PROXY", variable(env, "HTTPS_PROXY")),
   };
   const isExcepted = parseExceptions(variable(env, "NO_PROXY") ?? "");
   return (url) => {
     const proxy = proxies[url.protocol];
-    return proxy === undefined || isExcepted(url) ? undefined : proxy;
+    if (proxy === undefined || isExcepted(url)) return undefined;
+    if (proxy instanceof CodedError) throw proxy;
+    return proxy;
   };
 }
 
@@ -34,17 +36,15 @@ function variable(
   return env[name] || env[name.toLowerCase()] || undefined;
 }
 
-function parseProxy(name: string, value: string | undefined): URL | undefined {
+function parseProxy(name: string, value: string | undefined): URL | CodedError | undefined {
   if (value === undefined) return undefined;
   const text = value.includes("://") ? value : `http://${value}`;
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url === undefined || !["http:", "https:"].includes(url.protocol) || url.hostname === "") {
-    throw new CodedError(
-      "invalid-argument",
-      `${name} is no URL of an http or https proxy (HOST:PORT, http://HOST:PORT)`,
-    );
-  }
-  return url;
+  if (url && ["http:", "https:"].includes(url.protocol) && url.hostname !== "") return url;
+  return new CodedError(
+    "unavailable",
+    `${name} is no URL of an http or https proxy (HOST:PORT, http://HOST:PORT)`,
+  );
 }
 
 type Exception = (host: string, port: string) => boolean;

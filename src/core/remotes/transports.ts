@@ -145,10 +145,11 @@ export class Transports implements ClientSource, AsyncDisposable {
           const number = Number(port || (protocol === "https:" ? 443 : 80));
           // undici takes the brackets off; a URL and a CONNECT need them.
           const hostname = isIPv6(bare) ? `[${bare}]` : bare;
-          const proxy = throughProxy
-            ? this.#proxyFor(new URL(`${protocol}//${hostname}:${number}`))
-            : undefined;
-          dial({ protocol, hostname, port: number }, proxy, options).then(
+          const target = { protocol, hostname, port: number };
+          const url = new URL(`${protocol}//${hostname}:${number}`);
+          Promise.try(() =>
+            dial(target, throughProxy ? this.#proxyFor(url) : undefined, options),
+          ).then(
             (socket) => callback(null, socket),
             (error: Error) => callback(error, null),
           );

@@ -2,6 +2,7 @@ import { builtins } from "#cmd/containerd/builtins.ts";
 import { criRegistryOf, readConfiguration } from "#cmd/containerd/daemon.ts";
 import type { Flags } from "#cmd/containerd/flags.ts";
 import { Host } from "#cmd/containerd/host.ts";
+import { rootsOf } from "#core/remotes/hosts.ts";
 import { type ExplainedHost, explainHosts } from "#core/remotes/hosts-explain.ts";
 import { proxyFromEnvironment } from "#core/remotes/proxy-environment.ts";
 import { Context } from "#pkg/context.ts";
@@ -28,7 +29,7 @@ export async function explanation(
   const settings = transferConfig.decode(section, () => {});
   const { roots, cri, credentials } = transferRules(host, settings, criRegistryOf(config));
   const hosts = await explainHosts(Context.background({ logger: log.root }), ref, {
-    ...(hostDir === undefined ? { roots, cri } : { roots: [hostDir] }),
+    ...(hostDir === undefined ? { roots, cri } : { roots: rootsOf(hostDir) }),
     credentials,
     proxyFor: proxyFromEnvironment(host.env),
   });

@@ -84,11 +84,11 @@ test("nothing said is nothing configured, and what is malformed is named, not qu
     message: "registry of the CRI configuration: configs.h.auth.password: string is expected",
   });
   const broken = parseCriRegistry({
-    mirrors: { a: { endpoint: ["ftp://x"] } },
+    mirrors: { a: { endpoint: ["ftp://me:s3cret@x"] } },
     auths: { b: { auth: "!" } },
   });
   await assert.rejects(planHosts(ctx, "a", { cri: broken }), {
-    message: 'registry of the CRI configuration: mirrors."a".endpoint: "ftp://x" is no URL',
+    message: 'registry of the CRI configuration: mirrors."a".endpoint: "ftp://xxxxx@x" is no URL',
   });
   await assert.rejects(criCredentials(broken).get(ctx, "b"), { code: "failed-precondition" });
 });

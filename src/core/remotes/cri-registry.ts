@@ -8,6 +8,7 @@ import { decodeAuth } from "#core/remotes/docker-config.ts";
 import type { PlannedHost } from "#core/remotes/hosts.ts";
 import { isLocalhost } from "#core/remotes/localhost.ts";
 import { allCapabilities } from "#core/remotes/registry-host.ts";
+import { withoutUser } from "#core/remotes/sanitize-url.ts";
 import { defaultTls, type TlsSettings } from "#core/remotes/tls-settings.ts";
 import { CodedError } from "#pkg/errors.ts";
 
@@ -93,9 +94,10 @@ function parseEndpoint(endpoint: string, key: string): URL {
   const text = endpoint.includes("://") ? endpoint : `${scheme}://${endpoint}`;
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url && /^https?:$/.test(url.protocol) && url.host !== "") return url;
+  const shown = JSON.stringify(withoutUser(endpoint));
   throw new CodedError(
     "invalid-argument",
-    `${section}: mirrors.${JSON.stringify(key)}.endpoint: ${JSON.stringify(endpoint)} is no URL`,
+    `${section}: mirrors.${JSON.stringify(key)}.endpoint: ${shown} is no URL`,
   );
 }
 

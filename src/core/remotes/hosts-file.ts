@@ -3,6 +3,7 @@ import { parse, TomlError } from "smol-toml";
 import { parseHeaderTable } from "#core/remotes/header-table.ts";
 import type { HeaderFields } from "#core/remotes/http-client.ts";
 import { allCapabilities, type HostCapability } from "#core/remotes/registry-host.ts";
+import { withoutUser } from "#core/remotes/sanitize-url.ts";
 import { CodedError } from "#pkg/errors.ts";
 import { tryParseDuration } from "#pkg/duration.ts";
 
@@ -216,9 +217,4 @@ class Reader {
   #invalid(message: string, options?: ErrorOptions): CodedError {
     return new CodedError("invalid-argument", `${this.#file}: ${message}`, options);
   }
-}
-
-/** A server as people may see it: who wrote a password into it did not mean it for clients and logs. */
-function withoutUser(server: string): string {
-  return server.replace(/^([^/]*:\/\/)?.*@/s, "$1xxxxx@");
 }

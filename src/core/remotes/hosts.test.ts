@@ -3,7 +3,7 @@ import { mkdir, mkdtempDisposable, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { test } from "node:test";
 import { staticCredentials } from "#core/remotes/credentials.ts";
-import { configuredHosts, type HostsOptions, planHosts } from "#core/remotes/hosts.ts";
+import { configuredHosts, type HostsOptions, planHosts, rootsOf } from "#core/remotes/hosts.ts";
 import { explainHosts } from "#core/remotes/hosts-explain.ts";
 import { proxyFromEnvironment } from "#core/remotes/proxy-environment.ts";
 import { Context } from "#pkg/context.ts";
@@ -190,4 +190,21 @@ test("explain() tells hosts, order and sources, and no secret", async () => {
     byDigest.map(({ resolves }) => resolves),
     [true, true],
   );
+});
+
+test("explain() tells of a proxy that cannot be used, and refuses what pulls refuse", async () => {
+  const proxyFor = proxyFromEnvironment({ HTTPS_PROXY: "socks5://u:s3cret@proxy:1080" });
+  const [host] = await explainHosts(ctx, "r.example/a:1", { proxyFor });
+  assert.equal(host?.proxy, undefined);
+  assert.match(host?.why.at(-1) ?? "", /^cannot be asked: HTTPS_PROXY is no URL of an http/);
+  const invalid = {
+    code: "invalid-argument",
+    message: 'registry host "host:99999" is no host: invalid argument',
+  };
+  await assert.rejects(explainHosts(ctx, "host:99999/x:1", {}), invalid);
+  assert.throws(() => rootsOf("certs.d"), {
+    code: "invalid-argument",
+    message: 'host_dir "certs.d" is not absolute: invalid argument',
+  });
+  assert.deepEqual(rootsOf("/etc/certs.d"), ["/etc/certs.d"]);
 });

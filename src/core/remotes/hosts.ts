@@ -1,3 +1,4 @@
+import { isAbsolute } from "node:path";
 import { createAuthorizer } from "#core/remotes/authorizer.ts";
 import { type CriRegistry, isConfigured, planCriHosts } from "#core/remotes/cri-registry.ts";
 import { type CredentialSource, noCredentials } from "#core/remotes/credentials.ts";
@@ -98,6 +99,12 @@ export async function planHosts(
   return hosts.map((host) => planHost(namespace, host, why, options));
 }
 
+/** The roots where one directory is named for a single use. Throws `invalid-argument` where it is not absolute. */
+export function rootsOf(hostDir: string): readonly string[] {
+  if (isAbsolute(hostDir)) return [hostDir];
+  throw invalidArgument(`host_dir ${JSON.stringify(hostDir)} is not absolute`);
+}
+
 function planHost(
   namespace: string,
   config: HostConfig | undefined,
@@ -113,6 +120,10 @@ function planHost(
   const given = options.defaultTls ?? defaultTls;
   // On this machine nobody stands between, unless whoever configured an authority wants it held.
   const skipVerify = config?.skipVerify ?? (isLocal && !config?.caFiles ? true : given.skipVerify);
+  // A reference may name what is none: a port above all ports, five numbers with dots.
+  if (!URL.canParse(`${rest.scheme}://${rest.host}`)) {
+    throw invalidArgument(`registry host ${JSON.stringify(rest.host)} is no host`);
+  }
   const { port } = splitHostPort(rest.host);
   const fallsBack = rest.scheme === "http" && hasTls && port !== "80";
   return {
@@ -153,10 +164,6 @@ export async function openHost(
   planned: PlannedHost,
 ): Promise<RegistryHost> {
   const { scheme, host, path, capabilities, headers, tls, dialTimeoutMs, fallsBack } = planned;
-  // A reference may name what is none: a port above all ports, five numbers with dots.
-  if (!URL.canParse(`${scheme}://${host}`)) {
-    throw invalidArgument(`registry host ${JSON.stringify(host)} is no host`);
-  }
   const direct = await transports.client({ tls, dialTimeoutMs });
   const client = fallsBack ? withHttpFallback(direct) : direct;
   const foreignClient =

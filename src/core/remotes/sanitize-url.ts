@@ -10,3 +10,8 @@ export function sanitizeUrl(url: URL): string {
   }
   return shown.href;
 }
+
+/** A server as people may see it: who wrote a password into it did not mean it for clients and logs. */
+export function withoutUser(server: string): string {
+  return server.replace(/^([^/]*:\/\/)?.*@/s, "$1xxxxx@");
+}

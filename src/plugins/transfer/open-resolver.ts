@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
-import { isAbsolute } from "node:path";
 import { firstOf } from "#core/remotes/credentials.ts";
 import { DownloadLimit } from "#core/remotes/download-limit.ts";
+import { rootsOf } from "#core/remotes/hosts.ts";
 import { dumpingClients } from "#core/remotes/http-dump.ts";
 import type { Resolver } from "#core/remotes/remotes.ts";
 import { RegistryResolver, type RegistryResolverOptions } from "#core/remotes/resolver.ts";
@@ -32,16 +32,13 @@ export function resolverOpener(
   };
   return (registry) => {
     const { hostDir, defaultScheme, headers, credentials } = registry;
-    if (hostDir !== "" && !isAbsolute(hostDir)) {
-      throw invalidArgument(`host_dir ${JSON.stringify(hostDir)} is not absolute`);
-    }
     const lists = Object.entries(headers).map(([name, value]): [string, string[]] => {
       return [name.toLowerCase(), [value]];
     });
     return new RegistryResolver({
       ...shared,
       transports: observed(transports, registry),
-      ...(hostDir === "" ? { roots: rules.roots, cri: rules.cri } : { roots: [hostDir] }),
+      ...(hostDir === "" ? { roots: rules.roots, cri: rules.cri } : { roots: rootsOf(hostDir) }),
       headers: Object.fromEntries(lists),
       defaultScheme: schemeOf(defaultScheme),
       credentials: firstOf([...(credentials ? [credentials] : []), rules.credentials]),

@@ -22,7 +22,8 @@ export class Supervisor {
   readonly #services: ShimServices;
   readonly #onShutdown: () => void;
   readonly #containers = new Map<string, Container>();
-  readonly #creating = new Set<string>();
+  /** What is being made, or undone: settles when it is there, or nothing is left of it. */
+  readonly #creating = new Map<string, Promise<unknown>>();
   readonly #reservations = new Map<string, NodeJS.Timeout>();
   #isShuttingDown = false;
   /** Somebody has said `Shutdown` while only a reservation stood against it. */
@@ -37,11 +38,13 @@ export class Supervisor {
     this.#onShutdown = onShutdown;
   }
 
-  /** Throws `not-found` in upstream's words. */
+  /** Throws `not-found` in upstream's words, and `unavailable` for one that may yet be there. */
   container(id: string): Container {
     const container = this.#containers.get(id);
-    if (container === undefined) throw notFound("container not created");
-    return container;
+    if (container !== undefined) return container;
+    // Whoever hears that there is none cleans up, and would do it under a runtime at work.
+    if (this.#creating.has(id)) throw unavailable(`container ${id} is being created`);
+    throw notFound("container not created");
   }
 
   tryContainer(id: string): Container | undefined {
@@ -58,16 +61,10 @@ export class Supervisor {
     await assertBundle(bundle);
     if (this.#isShuttingDown) throw shuttingDown();
     if (this.#containers.has(id) || this.#creating.has(id)) throw alreadyExists(`task ${id}`);
-    this.#creating.add(id);
     this.#isUnwanted = false;
-    try {
-      const container = await createContainer(this.#services, request);
-      this.#containers.set(id, container);
-      return container;
-    } finally {
-      this.#creating.delete(id);
-      this.#release(id);
-    }
+    const creation = this.#create(request);
+    this.#creating.set(id, creation);
+    return await creation;
   }
 
   /** Takes in a container that an earlier supervisor has made. */
@@ -80,7 +77,7 @@ export class Supervisor {
    * left of it is being undone.
    */
   occupy(id: string, undone: Promise<void>): void {
-    this.#creating.add(id);
+    this.#creating.set(id, undone);
     this.#services.tasks.go(async () => {
       try {
         await undone;
@@ -90,7 +87,10 @@ export class Supervisor {
     });
   }
 
+  /** Waits for one that is being created: its caller may have left in the middle. */
   async delete(id: string): Promise<Exit | undefined> {
+    // -- of a failure its own caller hears, and nothing is left then
+    await this.#creating.get(id)?.catch(() => {});
     const exit = await this.container(id).delete();
     this.#containers.delete(id);
     return exit;
@@ -118,6 +118,18 @@ export class Supervisor {
     if (this.#reservations.size > 0) return;
     this.#isShuttingDown = true;
     this.#onShutdown();
+  }
+
+  async #create(request: CreateRequest): Promise<Container> {
+    const { id } = request;
+    try {
+      const container = await createContainer(this.#services, request);
+      this.#containers.set(id, container);
+      return container;
+    } finally {
+      this.#creating.delete(id);
+      this.#release(id);
+    }
   }
 
   // Whoever reserved has not come, and whoever said Shutdown will not say it again.

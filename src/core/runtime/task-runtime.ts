@@ -11,6 +11,7 @@ import {
 import type { ShimManager, StartRequest } from "#core/runtime/shim-manager.ts";
 import type { ShimRecord } from "#core/runtime/shim-record.ts";
 import { deleteInShim, ShimTask } from "#core/runtime/shim-task.ts";
+import { SupervisorLink } from "#core/runtime/supervisor.ts";
 import { TaskMounts, type TaskMountsOptions, type TaskRootfs } from "#core/runtime/task-mounts.ts";
 import type { ShimCreateRequest } from "#core/runtime/task-proxy.ts";
 import type { Any } from "#pkg/any.ts";
@@ -36,7 +37,13 @@ export class ShimTaskRuntime implements TaskRuntime {
     if (records.get(namespace, id)) throw alreadyExists(`task ${id}`);
     await using undo = new AsyncDisposableStack();
     const bundle = await createBundle(settings.roots, { namespace, id, spec: options.spec });
-    undo.defer(() => this.#removeBundle(ctx, bundle));
+    let isOver = true;
+    const undoWhenOver = (step: () => Promise<void>): void => {
+      undo.defer(async () => {
+        if (isOver) await step();
+      });
+    };
+    undoWhenOver(() => this.#removeBundle(ctx, bundle));
     failpoints.hit("task.bundle-made");
     const shimOptions = hasValue(options.taskOptions)
       ? options.taskOptions
@@ -45,9 +52,11 @@ export class ShimTaskRuntime implements TaskRuntime {
     const request = { runtime, sandbox, spec, options: shimOptions };
     let rootfs: TaskRootfs = { rootfs: options.rootfs, isOwn: false };
     // On failure after the shim's end: it may be using them.
-    undo.defer(() => this.#undoMounts(ctx, id, rootfs));
+    undoWhenOver(() => this.#undoMounts(ctx, id, rootfs));
     const record = await this.#startShim(ctx, bundle, request);
-    undo.defer(() => this.#endFailed(ctx, record));
+    undo.defer(async () => {
+      isOver = await this.#endFailed(ctx, record);
+    });
     failpoints.hit("task.shim-recorded");
     if (this.#mounts) {
       const { bootstrap } = record.link;
@@ -186,29 +195,39 @@ export class ShimTaskRuntime implements TaskRuntime {
   /**
    * Ends the shim of a task that could not be created. It may have come to be all the same, when
    * the caller left in the middle; hence the delete, by force where the shim does not answer.
+   *
+   * The daemon's own supervisor answers when the creation is over, however long that takes. False
+   * when this daemon stops first: the next one finds the bundle, with all that stands on it.
    */
-  async #endFailed(ctx: Context, record: ShimRecord): Promise<void> {
-    const own = ctx.detached({ timeoutMs: this.#manager.options.timeouts.cleanup });
+  async #endFailed(ctx: Context, record: ShimRecord): Promise<boolean> {
+    const { lifetime, timeouts } = this.#manager.options;
+    const isOurs = record.link instanceof SupervisorLink;
+    const own = isOurs
+      ? lifetime.withNamespace(ctx.namespace).withLogger(ctx.logger)
+      : ctx.detached({ timeoutMs: timeouts.cleanup });
     const process = { id: record.id, execId: "" };
     let isClean = record.link.rollsBack;
     try {
+      // By a successor too, which undoes what was begun.
       await record.link
-        .call(own, (tasks) => tasks.delete(own, process))
+        .ask(own, (tasks) => tasks.delete(own, process))
         .catch((error: unknown) => {
           if (!isNotFound(error)) throw error;
         });
       await record.link.shutdown(own);
     } catch (error) {
       own.logger.warn("failed to clean up shim", { id: record.id, error });
+      if (isOurs && own.signal.aborted) return false;
       isClean = false;
     }
     if (!isClean) {
-      const late = ctx.detached({ timeoutMs: this.#manager.options.timeouts.cleanup });
+      const late = ctx.detached({ timeoutMs: timeouts.cleanup });
       await record.command.delete(late, record.bundle).catch((error: unknown) => {
         late.logger.error("failed to clean up shim", { id: record.id, error });
       });
     }
     await this.#manager.forget(record);
+    return true;
   }
 
   async #removeBundle(ctx: Context, bundle: Bundle): Promise<void> {

@@ -14,7 +14,7 @@ import { DescriptorKeeper } from "#core/runtime/descriptor-keeper.ts";
 import type { LaunchedProgram, ProgramRunner } from "#core/runtime/program.ts";
 import { dialShim } from "#core/runtime/shim-connection.ts";
 import { loadShims, taskPlace } from "#core/runtime/shim-loader.ts";
-import { defaultShimTimeouts, ShimManager } from "#core/runtime/shim-manager.ts";
+import { defaultShimTimeouts, ShimManager, type ShimTimeouts } from "#core/runtime/shim-manager.ts";
 import { SpawnedPrograms } from "#core/runtime/spawned-programs.ts";
 import type { GroupSettings } from "#core/runtime/supervisor-group.ts";
 import { ShimTaskRuntime } from "#core/runtime/task-runtime.ts";
@@ -71,6 +71,7 @@ let reaper: Reaper | undefined;
 export interface TaskDaemonOptions {
   readonly groups?: GroupSettings;
   readonly supervisorLingerMs?: number;
+  readonly timeouts?: ShimTimeouts;
 }
 
 export async function startTaskDaemon(
@@ -127,7 +128,8 @@ class InProcessDaemon implements TaskDaemon {
     });
     const events = resources.use(new TtrpcServer({ services: [forwarded] }));
     await events.listen(ttrpcAddress, { mode: 0o600 });
-    const lifetime = Context.background({ logger: lineLogger(this.log) });
+    const life = new AbortController();
+    const lifetime = Context.background({ logger: lineLogger(this.log), signal: life.signal });
     const roots = { root: join(this.#dir, "root"), state: join(this.#dir, "state") };
     await mkdir(roots.state, { recursive: true });
     const manager = resources.use(
@@ -181,6 +183,7 @@ class InProcessDaemon implements TaskDaemon {
     const path = join(this.#dir, "tasks.sock");
     await server.listen(path, { mode: 0o600 });
     const transport = resources.use(await TtrpcTransport.connect(this.ctx, path));
+    resources.defer(() => life.abort());
     this.#manager = manager;
     this.#tasks = createClient(Tasks, transport);
     this.#resources = resources;

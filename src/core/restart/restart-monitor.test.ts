@@ -40,6 +40,8 @@ interface FakeTask {
 /** Containers and tasks by `namespace/id`; what is done is noted. */
 class FakeDaemon {
   readonly containers = new Map<string, Container>();
+  /** What a look finds in their place: it was some time ago. */
+  listed: ReadonlyMap<string, Container> | undefined;
   readonly tasks = new Map<string, FakeTask>();
   readonly done: string[] = [];
   readonly created: CreateTaskOptions[] = [];
@@ -49,6 +51,11 @@ class FakeDaemon {
       namespaces: { list: async () => ["n1", "n2"].map((name) => ({ name, labels: {} })) },
       containers: {
         list: async (ctx) => this.#in(ctx),
+        get: async (ctx, id) => {
+          const found = this.containers.get(keyOf(ctx, id));
+          if (!found) throw notFound(`container ${id}`);
+          return found;
+        },
         update: async (ctx, given, fields) => this.#update(ctx, given, fields ?? []),
       },
       snapshotters: new Map([["overlayfs", { mounts: async (_ctx, key) => [mountOf(key)] }]]),
@@ -72,7 +79,9 @@ class FakeDaemon {
   }
 
   #in(ctx: Context): Container[] {
-    const found = [...this.containers].filter(([key]) => key.startsWith(`${ctx.namespace}/`));
+    const found = [...(this.listed ?? this.containers)].filter(([key]) =>
+      key.startsWith(`${ctx.namespace}/`),
+    );
     return found.map(([, each]) => each);
   }
 
@@ -193,6 +202,52 @@ suite("RestartMonitor", () => {
     const monitor = daemon.monitor();
     assert.deepEqual(await look(daemon, monitor), []);
     assert.deepEqual(await look(daemon, monitor), []);
+  });
+
+  test("scan() goes by what is on record when its turn comes", async () => {
+    const daemon = new FakeDaemon();
+    const listed = ["gone", "stopped", "unasked"].map((id) => container(id, running));
+    daemon.listed = new Map(listed.map((each) => [`n1/${each.id}`, each]));
+    daemon.containers.set(
+      "n1/stopped",
+      container("stopped", { [restartLabels.status]: "stopped" }),
+    );
+    daemon.containers.set("n1/unasked", container("unasked", {}));
+    assert.deepEqual(await look(daemon), []);
+    daemon.tasks.set("n1/gone", { status: "stopped", exitStatus: 0 });
+    daemon.tasks.set("n1/unasked", { status: "stopped", exitStatus: 0 });
+    daemon.tasks.set("n1/stopped", { status: "running", exitStatus: 0 });
+    assert.deepEqual(await look(daemon), ["kill 9 all n1/stopped", "delete n1/stopped"]);
+  });
+
+  test("scan() leaves CRI's containers to the kubelet", async () => {
+    const daemon = new FakeDaemon();
+    for (const kind of ["sandbox", "container"]) {
+      const labels = { ...running, "io.cri-containerd.kind": kind };
+      daemon.containers.set(`n1/${kind}`, container(kind, labels));
+    }
+    assert.deepEqual(await look(daemon), []);
+  });
+
+  test("scan() counts anew for a container that was made again by the same id", async (t) => {
+    let nowMs = 0;
+    t.mock.method(performance, "now", () => nowMs);
+    const daemon = new FakeDaemon();
+    const monitor = daemon.monitor();
+    const add = (): void => {
+      daemon.containers.set("n1/c1", container("c1", running));
+      daemon.tasks.set("n1/c1", { status: "created", exitStatus: 0 });
+    };
+    add();
+    assert.deepEqual(await look(daemon, monitor), []);
+    daemon.containers.clear();
+    daemon.tasks.clear();
+    assert.deepEqual(await look(daemon, monitor), []);
+    nowMs = 20_000;
+    add();
+    assert.deepEqual(await look(daemon, monitor), []);
+    nowMs = 40_000;
+    assert.equal((await look(daemon, monitor)).at(-1), "start n1/c1");
   });
 
   test("scan() starts nothing whose log or policy does not parse, and goes on", async () => {

@@ -22,7 +22,7 @@ import {
 
 export interface RestartMonitorOptions {
   readonly namespaces: Pick<NamespaceStore, "list">;
-  readonly containers: Pick<ContainerStore, "list" | "update">;
+  readonly containers: Pick<ContainerStore, "get" | "list" | "update">;
   readonly snapshotters: ReadonlyMap<string, Pick<Snapshotter, "mounts">>;
   readonly runtime: Pick<TaskRuntime, "get" | "create" | "delete">;
   /** From the end of one look at the containers to the next. */
@@ -36,6 +36,8 @@ const changeTimeoutMs = 60_000;
 const changesMax = 16;
 // Who has created a task is about to start it; a client that died in between never will.
 const createdGraceMs = 10_000;
+/** Of CRI's containers, which the kubelet starts again: the pod's labels are theirs too. */
+const kindOfCri = "io.cri-containerd.kind";
 const watched = [`labels."${restartLabels.status}"`];
 
 /**
@@ -88,9 +90,12 @@ export class RestartMonitor implements AsyncDisposable {
 
   /** Looks at every container once; what has to be done is begun, and `idle` waits for it. */
   async scan(): Promise<void> {
+    const seen = new Set<string>();
     await this.#each((ctx, container) => {
+      seen.add(keyOf(ctx, container));
       this.#consider(ctx, container);
     });
+    for (const key of this.#created.keys()) if (!seen.has(key)) this.#created.delete(key);
   }
 
   async idle(): Promise<void> {
@@ -144,6 +149,7 @@ export class RestartMonitor implements AsyncDisposable {
         containers.list(ctx, watched),
       );
       for (const container of found ?? []) {
+        if (kindOfCri in container.labels) continue;
         await this.#attempt(`restart monitor: container ${container.id}`, async () =>
           look(ctx, container),
         );
@@ -166,7 +172,10 @@ export class RestartMonitor implements AsyncDisposable {
     const work = this.#attempt(`restart monitor: container ${key}`, async () => {
       await this.#acquire();
       try {
-        await this.#reconcile(ctx.withTimeout(changeTimeoutMs), container);
+        const bounded = ctx.withTimeout(changeTimeoutMs);
+        // It may have waited for long: what counts is what is on record now.
+        const current = await ifFound(this.#options.containers.get(bounded, container.id));
+        if (current) await this.#reconcile(bounded, current);
       } finally {
         this.#release();
       }

@@ -222,6 +222,7 @@ export class PodSandboxController implements SandboxController, AsyncDisposable 
     const { id } = sandbox;
     const { files, failpoints } = this.#parts;
     await this.#end(ctx, sandbox);
+    await this.#endRestarted(ctx, sandbox);
     try {
       await files.remove(id);
     } catch (error) {
@@ -239,6 +240,16 @@ export class PodSandboxController implements SandboxController, AsyncDisposable 
     this.#sandboxes.delete(id);
     // For who waits for one that has never run.
     sandbox.end();
+  }
+
+  /** Any client may start a task in the container of a pod that has ended. */
+  async #endRestarted(ctx: Context, { id, hasContainer }: PodSandbox): Promise<void> {
+    if (!hasContainer) return;
+    try {
+      await endTask(ctx, this.#parts.runtime, id);
+    } catch (error) {
+      throw wrap(`failed to stop sandbox container ${quote(id)}`, error);
+    }
   }
 
   async #removeContainer(ctx: Context, id: string): Promise<void> {

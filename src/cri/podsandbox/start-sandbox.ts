@@ -37,8 +37,8 @@ const noIo = { stdin: "", stdout: "", stderr: "", terminal: false };
 /**
  * Makes the container that holds a pod's namespaces, and starts it.
  *
- * What a start that fails has made is undone. What cannot be is told of, and stays the sandbox's:
- * its shutdown tries again.
+ * What a start that fails has made is undone. What cannot be is told of. A task that cannot stays the
+ * sandbox's with all that it stands on: a shutdown ends it.
  */
 export async function startSandbox(
   ctx: Context,
@@ -57,6 +57,8 @@ class Start {
   readonly #sandbox: PodSandbox;
   readonly #runtime: CriRuntime;
   readonly #snapshotter: string;
+  /** Whether a task has been made that cannot be ended. */
+  #isStuck = false;
 
   constructor(ctx: Context, parts: PodSandboxParts, sandbox: PodSandbox) {
     this.#ctx = ctx;
@@ -98,7 +100,11 @@ class Start {
     failpoints.hit("pod.recorded");
     await files.make(id, metadata.config);
     const task = await this.#createTask(container, mounts);
-    undoLater("task", async (ctx) => void (await endTask(ctx, tasks, id)));
+    undoLater("task", async (ctx) => {
+      this.#isStuck = true;
+      await endTask(ctx, tasks, id);
+      this.#isStuck = false;
+    });
     failpoints.hit("pod.created");
     const pid = await this.#startTask(task);
     failpoints.hit("pod.started");
@@ -121,6 +127,7 @@ class Start {
   }
 
   async #undo(what: string, work: (ctx: Context) => Promise<void>): Promise<void> {
+    if (this.#isStuck) return;
     const ctx = this.#ctx.detached({ timeoutMs: this.#parts.cleanupTimeoutMs });
     try {
       await work(ctx);

@@ -1,5 +1,8 @@
 import assert from "node:assert/strict";
-import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { OptionsSchema } from "#api/types/runc/options/oci_pb.ts";
+import { existsSync } from "node:fs";
+import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { linux } from "#pkg/sys/linux.ts";
 import { processInfo, until } from "#test/support/processes.ts";
@@ -91,6 +94,58 @@ roomTest(
     assert.match(info["info"] ?? "", /"processStatus":"deleted"/);
     await removePod(pods, id);
     await assertGone(pods, id);
+  },
+  { needs: ["runc"] },
+);
+
+roomTest(
+  "a start that fails and whose task cannot be undone keeps what that stands on for the shutdown",
+  async (room) => {
+    const pods = await startPods(room, { kind: "ours" });
+    const { ctx, controller, containers, snapshots } = pods;
+    const id = podId(room);
+    const stuck = join(room.dir, "stuck");
+    await writeFile(stuck, "");
+    const binaryName = join(room.dir, "runtime");
+    // Starts nothing, and while it is stuck ends nothing either.
+    const refused = `*" start "*) exit 1;;\n*" kill "*|*" delete "*) [ ! -e ${stuck} ] || exit 1;;`;
+    const script = `#!/bin/sh\ncase " $* " in\n${refused}\nesac\nexec runc "$@"\n`;
+    await writeFile(binaryName, script, { mode: 0o755 });
+    const value = toBinary(OptionsSchema, create(OptionsSchema, { binaryName }));
+    const sandbox = podSandbox(id, podConfig(room));
+    await controller.create(ctx, {
+      ...sandbox,
+      runtime: { ...sandbox.runtime, options: { typeUrl: "containerd.runc.v1.Options", value } },
+    });
+    await assert.rejects(controller.start(ctx, id), /failed to start sandbox container task/);
+    assert.ok((await containers.get(ctx, { id })).container);
+    assert.ok((await snapshots.stat(ctx, { snapshotter: "overlayfs", key: id })).info);
+    assert.equal((await filesOf(pods)).length, 2);
+    await assert.rejects(controller.start(ctx, id), { code: "failed-precondition" });
+    await assert.rejects(controller.shutdown(ctx, id), /failed to stop sandbox container/);
+    assert.ok((await containers.get(ctx, { id })).container);
+    await rm(stuck);
+    await controller.shutdown(ctx, id);
+    await assertGone(pods, id);
+    assert.deepEqual(await filesOf(pods), []);
+  },
+  { needs: ["runc"] },
+);
+
+roomTest(
+  "a task that somebody started in an ended pod goes with the pod",
+  async (room) => {
+    const pods = await startPods(room, { kind: "ours" });
+    const { ctx, controller, snapshots, tasks } = pods;
+    const id = podId(room);
+    linux.kill(await startPod(pods, id, podConfig(room)), SIGKILL);
+    await controller.wait(ctx, id);
+    const { mounts } = await snapshots.mounts(ctx, { snapshotter: "overlayfs", key: id });
+    const { pid } = await tasks.create(ctx, { containerId: id, rootfs: mounts });
+    await tasks.start(ctx, { containerId: id });
+    await controller.shutdown(ctx, id);
+    await assertGone(pods, id);
+    assert.equal(existsSync(`/proc/${pid}/ns/pid`), false);
   },
   { needs: ["runc"] },
 );

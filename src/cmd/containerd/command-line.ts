@@ -73,5 +73,26 @@ export function commandLine(): Command {
       const { explanation } = await import("#cmd/containerd/hosts-command.ts");
       process.stdout.write(await explanation(ref, { flags: flags(), hostDir: options.hostDir }));
     });
+  addSystem(program, flags);
   return program;
+}
+
+/** Commands of ours: what a disk is full of, and why. */
+function addSystem(program: Command, flags: () => Flags): void {
+  const system = program.command("system").description("What is stored, and what keeps it");
+  system
+    .command("df")
+    .description("See what is stored by namespace and kind, and what the next collection takes")
+    .action(async () => {
+      const { usageText } = await import("#cmd/containerd/system-command.ts");
+      process.stdout.write(await usageText(flags()));
+    });
+  system
+    .command("why")
+    .description("See which images, containers, leases and labels keep something, and by which way")
+    .argument("<name>", "Digest or beginning of one, key of a snapshot, name of an image")
+    .action(async (name: string) => {
+      const { whyText } = await import("#cmd/containerd/system-command.ts");
+      process.stdout.write(await whyText(name, flags()));
+    });
 }

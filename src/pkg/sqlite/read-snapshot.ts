@@ -1,7 +1,7 @@
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { CodedError } from "#pkg/errors.ts";
-import { text } from "#pkg/sqlite/row.ts";
-import type { SqlValue } from "#pkg/sqlite/sql.ts";
+import { type Row, text } from "#pkg/sqlite/row.ts";
+import { Sql, type SqlValue } from "#pkg/sqlite/sql.ts";
 
 /**
  * One state of a database, read over several turns of the event loop while writers go on.
@@ -10,10 +10,12 @@ import type { SqlValue } from "#pkg/sqlite/sql.ts";
  */
 export class ReadSnapshot implements Disposable {
   readonly #db: DatabaseSync;
+  readonly #sql: Sql;
   readonly #prepared = new Map<string, StatementSync>();
 
   constructor(path: string) {
     this.#db = new DatabaseSync(path, { readOnly: true });
+    this.#sql = new Sql(this.#db);
     // The state is fixed by the first read.
     this.#db.exec("BEGIN; SELECT 1 FROM sqlite_schema");
   }
@@ -31,6 +33,11 @@ export class ReadSnapshot implements Disposable {
     const list: unknown = JSON.parse(text(statement.get(...values) ?? {}, "list"));
     if (isIntegers(list)) return list;
     throw new CodedError("data-loss", `database query ${query}: not all integers`);
+  }
+
+  /** For what is not asked for by the thousand. */
+  rows(query: string, ...values: readonly SqlValue[]): Row[] {
+    return this.#sql.all(query, ...values);
   }
 
   [Symbol.dispose](): void {

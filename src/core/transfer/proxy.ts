@@ -9,6 +9,7 @@ import { ProgressSchema } from "#api/types/transfer/progress_pb.ts";
 import { HTTPDebug, OCIRegistrySchema } from "#api/types/transfer/registry_pb.ts";
 import { anyToWire, fromAny, toAny } from "#core/streaming/convert.ts";
 import { GrpcStreams } from "#core/streaming/proxy.ts";
+import { credentialsFrom } from "#core/remotes/credentials.ts";
 import type { Stream } from "#core/streaming/streaming.ts";
 import { answerQuestions } from "#core/transfer/auth-convert.ts";
 import { ByteSender, receiveBytes } from "#core/transfer/byte-stream.ts";
@@ -49,9 +50,10 @@ export class GrpcTransferrer implements Transferrer {
   ): Promise<void> {
     const controller = new AbortController();
     const scoped = ctx.withSignal(controller.signal);
+    const own = new OwnWork(scoped, controller);
     // What serves the daemon's questions ends with the call; what takes its bytes is waited for.
     await using group = new TaskGroup(scoped.signal);
-    const sides = new Sides(scoped, this.#streams, group);
+    const sides = new Sides(scoped, { streams: this.#streams, group, own });
     try {
       const request = {
         source: anyToWire(await sides.open(source)),
@@ -60,10 +62,63 @@ export class GrpcTransferrer implements Transferrer {
       };
       await this.#client.transfer(scoped, request);
       await sides.received();
+    } catch (error) {
+      // -- whatever the work threw; it is passed on as it came
+      throw own.failure ? own.failure.error : error;
     } finally {
       controller.abort();
     }
   }
+}
+
+/**
+ * What a transfer does on this side: reading, writing, looking for credentials. Its first failure ends the call, whose
+ * daemon would wait for ever or make something else of it.
+ */
+class OwnWork {
+  readonly #ctx: Context;
+  readonly #call: AbortController;
+  #failure: { readonly error: unknown } | undefined;
+
+  constructor(ctx: Context, call: AbortController) {
+    this.#ctx = ctx;
+    this.#call = call;
+  }
+
+  get failure(): { readonly error: unknown } | undefined {
+    return this.#failure;
+  }
+
+  async run<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      this.#fail(error);
+      throw error;
+    }
+  }
+
+  async *each(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+    try {
+      yield* chunks;
+    } catch (error) {
+      this.#fail(error);
+      throw error;
+    }
+  }
+
+  #fail(error: unknown): void {
+    // Work that is given up with the call has not failed.
+    if (this.#ctx.signal.aborted) return;
+    this.#failure = { error };
+    this.#call.abort();
+  }
+}
+
+interface Serving {
+  readonly streams: GrpcStreams;
+  readonly group: TaskGroup;
+  readonly own: OwnWork;
 }
 
 /** What the streams of one transfer are served with. */
@@ -71,13 +126,15 @@ class Sides {
   readonly #ctx: Context;
   readonly #streams: GrpcStreams;
   readonly #group: TaskGroup;
+  readonly #own: OwnWork;
   readonly #receiving: Promise<void>[] = [];
   readonly #ends: QuietEnd[] = [];
 
-  constructor(ctx: Context, streams: GrpcStreams, group: TaskGroup) {
+  constructor(ctx: Context, { streams, group, own }: Serving) {
     this.#ctx = ctx;
     this.#streams = streams;
     this.#group = group;
+    this.#own = own;
   }
 
   async open(object: TransferObject): Promise<Any> {
@@ -97,7 +154,8 @@ class Sides {
     const { id, stream } = await this.#create("progress");
     this.#receive(async (ctx) => {
       for (let next = await stream.receive(ctx); next; next = await stream.receive(ctx)) {
-        progress(progressFromAny(next));
+        const step = progressFromAny(next);
+        await this.#own.run(async () => progress(step));
       }
     });
     return id;
@@ -114,14 +172,19 @@ class Sides {
     let authStream = "";
     if (credentials) {
       const { id, stream } = await this.#create("creds");
-      this.#serve((ctx) => answerQuestions(ctx, stream, credentials));
+      const source = credentialsFrom("the client", (ctx, host) => {
+        return this.#own.run(() => credentials.get(ctx, host));
+      });
+      this.#serve((ctx) => answerQuestions(ctx, stream, source));
       authStream = id;
     }
     let logsStream = "";
     if (httpDump) {
       const { id, stream } = await this.#create("http-debug-logs");
       this.#receive(async (ctx) => {
-        for await (const text of receiveBytes(ctx, stream)) httpDump(text.toString());
+        for await (const text of receiveBytes(ctx, stream)) {
+          await this.#own.run(async () => httpDump(text.toString()));
+        }
       });
       logsStream = id;
     }
@@ -141,7 +204,7 @@ class Sides {
     const { id, stream } = await this.#create("import");
     const sender = new ByteSender(stream);
     this.#serve(async (ctx) => {
-      for await (const chunk of object.read(ctx)) await sender.write(ctx, chunk);
+      for await (const chunk of this.#own.each(object.read(ctx))) await sender.write(ctx, chunk);
       await sender.finish(ctx);
     });
     const { mediaType, forceCompress } = object;
@@ -157,13 +220,13 @@ class Sides {
       try {
         for await (const chunk of receiveBytes(ctx.withSignal(end.signal), stream)) {
           end.busy();
-          await object.write(ctx, chunk);
+          await this.#own.run(() => object.write(ctx, chunk));
           end.waiting();
         }
       } catch (error) {
         if (!end.signal.aborted) throw error;
       }
-      await object.finish(ctx);
+      await this.#own.run(() => object.finish(ctx));
     });
     return toAny(ImageExportStreamSchema, {
       stream: id,

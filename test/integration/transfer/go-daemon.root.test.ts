@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { Leases } from "#api/services/leases/v1/leases_pb.ts";
-import { staticCredentials } from "#core/remotes/credentials.ts";
+import { credentialsFrom, staticCredentials } from "#core/remotes/credentials.ts";
 import { GrpcTransferrer } from "#core/transfer/proxy.ts";
-import type { Progress, RegistryObject } from "#core/transfer/transfer.ts";
+import type { ImportObject, Progress, RegistryObject } from "#core/transfer/transfer.ts";
 import { Context } from "#pkg/context.ts";
 import { createClient } from "#pkg/rpc/client.ts";
 import { GrpcTransport } from "#pkg/rpc/grpc/transport.ts";
@@ -82,6 +82,41 @@ for (const kind of ["go", "ours"] as const) {
       for (const bytes of [Buffer.alloc(0), Buffer.from("no archive at all")]) {
         await assert.rejects(transferrer.transfer(ctx, importObject(bytes), store));
       }
+    },
+    { ...needs, timeoutMs: 40_000 },
+  );
+
+  roomTest(
+    `${kind}: what fails on this side ends the transfer, and is what is thrown`,
+    async (room) => {
+      const { ctx, transferrer } = await setUp(room, kind);
+      const disk = new Error("no space left on device");
+      const archive = ociArchive(busyboxImage(), name);
+      const source: ImportObject = {
+        ...importObject(Buffer.alloc(0)),
+        async *read() {
+          yield archive.subarray(0, archive.length / 2);
+          throw disk;
+        },
+      };
+      const store = storeObject({ references: [anyName], platforms: [hostPlatform] });
+      const thrown = (given: unknown): boolean => given === disk;
+      await assert.rejects(transferrer.transfer(ctx, source, store), thrown);
+      const bytes = Buffer.alloc(1_000_000);
+      const failing = { write: () => Promise.reject(disk) };
+      const target = exportObject(failing, []);
+      await assert.rejects(transferrer.transfer(ctx, importObject(bytes), target), thrown);
+      const served = { repository: "busybox", tag: "1", image: busyboxImage() };
+      const registry = room.resources.use(await startRegistry([served], { user: "me:s3cret" }));
+      const from: RegistryObject = {
+        kind: "registry",
+        reference: `${registry.host}/busybox:1`,
+        headers: {},
+        hostDir: "",
+        defaultScheme: "http",
+        credentials: credentialsFrom("the test", () => Promise.reject(disk)),
+      };
+      await assert.rejects(transferrer.transfer(ctx, from, storeObject({ name })), thrown);
     },
     { ...needs, timeoutMs: 40_000 },
   );

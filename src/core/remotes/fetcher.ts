@@ -24,6 +24,9 @@ export interface RegistryFetcherOptions extends Pick<BlobReaderOptions, "limit" 
   readonly transports: ClientSource;
 }
 
+/** Of a descriptor, that are asked. */
+const urlsMax = 8;
+
 type Open = (ctx: Context, range: ByteRange) => Promise<BlobBody>;
 
 export class RegistryFetcher implements Fetcher {
@@ -85,15 +88,27 @@ export class RegistryFetcher implements Fetcher {
   #opener(descriptor: RemoteDescriptor): Open {
     const { mediaType, digest, urls = [] } = descriptor;
     const path = [isManifestType(mediaType) ? "manifests" : "blobs", digest];
+    let elsewhere = urls.flatMap(parseUrl).slice(0, urlsMax);
+    let failure: { readonly error: unknown } | undefined;
     return async (ctx, range) => {
-      for (const text of urls) {
-        const body = await this.#openElsewhere(ctx, text, mediaType, range);
-        if (body) return body;
+      try {
+        for (const url of elsewhere) {
+          const body = await this.#openElsewhere(ctx, url, mediaType, range);
+          if (body) return body;
+        }
+      } catch (error) {
+        ctx.throwIfEnded();
+        ctx.logger.info("fetch from a URL of the descriptor failed", { digest, error });
+        // Places to download from are everybody's: whoever wrote the manifest is not waited for again.
+        elsewhere = [];
+        failure ??= { error };
       }
       try {
         return await this.#openAtHosts(ctx, path, mediaType, range);
       } catch (error) {
         if (!isNotFound(error)) throw error;
+        // -- as it came
+        if (failure) throw failure.error;
         const what = `could not fetch content descriptor ${digest} (${mediaType}) from remote`;
         throw notFound(what, { cause: error });
       }
@@ -150,17 +165,13 @@ export class RegistryFetcher implements Fetcher {
     );
   }
 
-  /** Somebody else's server that a manifest names. Undefined: it is asked of the next one. */
+  /** Somebody else's server that a manifest names. Undefined where it has no such thing. */
   async #openElsewhere(
     ctx: Context,
-    text: string,
+    url: URL,
     mediaType: string,
     range: ByteRange,
   ): Promise<BlobBody | undefined> {
-    const url = URL.canParse(text) ? new URL(text) : undefined;
-    if (url === undefined || !/^https?:$/.test(url.protocol)) return undefined;
-    url.username = "";
-    url.password = "";
     const hosts = this.#repository.hosts("pull", ["pull"]);
     const host = externalHost(url, await this.#external());
     const isOwn = hosts.some((one) => isOriginOf(url, one));
@@ -182,8 +193,8 @@ export class RegistryFetcher implements Fetcher {
         range,
       );
     } catch (error) {
-      ctx.throwIfEnded();
-      ctx.logger.info("fetch from a URL of the descriptor failed", { host: url.host, error });
+      if (!isNotFound(error)) throw error;
+      ctx.logger.info("a URL of the descriptor leads to nothing", { host: url.host });
       return undefined;
     }
   }
@@ -222,6 +233,15 @@ export class RegistryFetcher implements Fetcher {
     if (!isNotFound(first)) throw first;
     throw notFound(`could not fetch content ${digest} from remote`, { cause: first });
   }
+}
+
+/** One of a descriptor that may be asked, or none. */
+function parseUrl(text: string): readonly URL[] {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url === undefined || !/^https?:$/.test(url.protocol)) return [];
+  url.username = "";
+  url.password = "";
+  return [url];
 }
 
 function accept(mediaType: string): readonly string[] {

@@ -407,3 +407,32 @@ test("what no host has is not found, by upstream's words", async () => {
     message: `could not fetch content descriptor ${digest} (layer) from remote: not found`,
   });
 });
+
+test("URLs of a descriptor: 404 leads to the next, any other failure to the registry, once per blob", async () => {
+  await using registry = await startFaultRegistry();
+  await using elsewhere = await startFaultRegistry();
+  await using client = startClient();
+  const bytes = randomBytes(1_000);
+  const digest = registry.addBlob(bytes);
+  const fetcher = await client.resolver.fetcher(client.ctx, `${registry.host}/a/b:t`);
+  const get = (urls: readonly string[]) => {
+    const descriptor = {
+      mediaType: "x/y",
+      digest: parseDigest(digest),
+      sizeBytes: bytes.length,
+      annotations: {},
+      urls: urls.map((path) => `${elsewhere.origin}/${path}`),
+    };
+    return collect(fetcher.fetch(client.ctx, descriptor));
+  };
+  const many = Array.from({ length: 100 }, (_, i) => String(i));
+  assert.deepEqual(await get(many), bytes);
+  assert.equal(elsewhere.requests.length, 8);
+  elsewhere.rule({ match: /\/busy$/, answer: status(503) });
+  registry.rule({ match: /blobs/, answer: cutAfter(bytes, 500), times: 1 });
+  assert.deepEqual(await get(["none", "busy", "after"]), bytes);
+  assert.deepEqual(elsewhere.lines().slice(8), ["GET /none 404", "GET /busy 503"]);
+  // Nobody else has it: then that failure is what there is to say.
+  registry.blobs.clear();
+  await assert.rejects(get(["busy"]), { code: "unavailable", message: /\/busy: 503/ });
+});

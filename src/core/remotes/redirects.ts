@@ -19,6 +19,8 @@ export interface HostAnswer {
   readonly response: HttpResponse;
   /** Of the last request: a redirect may turn another method into GET. */
   readonly method: string;
+  /** A redirect led from https to http: nothing secret goes there, whatever it asks for. */
+  readonly isPlainer?: boolean;
 }
 
 const redirectsMax = 10;
@@ -29,7 +31,8 @@ const portable: readonly string[] = ["accept", "accept-encoding", "range", "user
  * Sends a request to a host and goes after redirects, at most 10.
  *
  * Whoever else the way leads to, another name, port or scheme, is told what is asked for and nothing
- * more: no credentials, no configured headers, no client certificate, no body.
+ * more: no credentials, no configured headers, no client certificate, no body. From https to http goes no token
+ * either.
  */
 export async function sendToHost(
   ctx: Context,
@@ -39,8 +42,11 @@ export async function sendToHost(
   let { method, url, body } = request;
   let headers = joinHeaders(host.headers, request.headers);
   let isOwn = true;
+  let isPlainer = false;
   for (let redirects = 0; ; redirects++) {
-    const authorization = await host.authorizer.authorization(ctx, url, request.scopes);
+    const authorization = isPlainer
+      ? undefined
+      : await host.authorizer.authorization(ctx, url, request.scopes);
     const client = isOwn ? host.client : host.foreignClient;
     ctx.logger.debug("do request", { method, url: sanitizeUrl(url) });
     const response = await client.send(ctx, {
@@ -52,7 +58,7 @@ export async function sendToHost(
     const location = response.header("location");
     const isRedirect = [301, 302, 303, 307, 308].includes(response.status);
     ctx.logger.debug("response received", { status: response.status, url: sanitizeUrl(url) });
-    if (!isRedirect || location === undefined) return { response, method };
+    if (!isRedirect || location === undefined) return { response, method, isPlainer };
     await response.discard();
     if (redirects === redirectsMax) {
       throw new CodedError(
@@ -61,6 +67,7 @@ export async function sendToHost(
       );
     }
     const next = parseLocation(location, response.url);
+    if (response.url.protocol === "https:" && next.protocol === "http:") isPlainer = true;
     if (next.origin !== response.url.origin) {
       isOwn = false;
       headers = portableHeaders(headers);

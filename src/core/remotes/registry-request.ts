@@ -46,6 +46,7 @@ export async function perform(
     const { status } = response;
     if (attempt === attemptsMax || (isOnce && status !== 401)) return answer;
     if (status === 401) {
+      if (answer.isPlainer === true) return answer;
       refused.push({
         method: answer.method,
         url: response.url,

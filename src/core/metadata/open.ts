@@ -32,8 +32,12 @@ export interface MetadataOptions {
   readonly contentSharingPolicy?: "shared" | "isolated" | undefined;
   readonly noSync?: boolean | undefined;
   readonly lockTimeoutMs?: number | undefined;
+  /** How long the opening waits for snapshotters to say what became of interrupted commits. */
+  readonly settleTimeoutMs?: number | undefined;
   readonly failpoints?: Failpoints | undefined;
 }
+
+const settleTimeoutMsDefault = 10_000;
 
 /**
  * Opens the daemon's database and settles what a crash interrupted.
@@ -61,7 +65,7 @@ export async function openMetadata(ctx: Context, options: MetadataOptions): Prom
     // Whatever a crash left without a record is in one of them.
     dirtyBackends: ["content", ...backends.keys().map((name) => `snapshot/${name}`)],
   });
-  await settleCommits(ctx, state, backends);
+  await settleCommits(ctx, state, backends, options.settleTimeoutMs ?? settleTimeoutMsDefault);
   await state.updateQuietly(pruneAllNodes);
   const metadata = new SqliteMetadata(ctx, state, backends, options);
   stack.move();

@@ -3,10 +3,11 @@ import type { MetadataState } from "#core/metadata/state.ts";
 import type { NodeId, Transaction } from "#core/metadata/transaction.ts";
 import type { Snapshotter } from "#core/snapshots/snapshots.ts";
 import type { Context } from "#pkg/context.ts";
-import { hasCode, isNotFound, notFound } from "#pkg/errors.ts";
+import { isNotFound, notFound } from "#pkg/errors.ts";
 import type { Labels } from "#pkg/label.ts";
 import { bigint, encodeMap, stringMap, text } from "#pkg/sqlite/row.ts";
 import type { UnixNanos } from "#pkg/time.ts";
+import { settledOrAborted } from "#pkg/until.ts";
 
 /**
  * A commit that the backend is asked for.
@@ -71,25 +72,43 @@ interface PendingCommit {
 /**
  * Finishes or forgets what a crash interrupted, before anyone uses the snapshotters.
  *
- * A backend that cannot be asked (another process, not yet up) keeps its intents: who next commits
- * that key or name settles them (`settleCommit`).
+ * A backend that does not answer, or with an error (another process, not yet up or ill), is no reason not to start. It
+ * keeps its intents: who next commits that key or name settles them (`settleCommit`). Nor does one wait for another.
  */
 export async function settleCommits(
   ctx: Context,
   state: MetadataState,
   snapshotters: ReadonlyMap<string, Snapshotter>,
+  timeoutMs: number,
 ): Promise<void> {
-  for (const pending of await state.view((tx) => pendingCommits(tx))) {
-    const backend = snapshotters.get(pending.snapshotter);
+  const all = await state.view((tx) => pendingCommits(tx));
+  const bySnapshotter = Map.groupBy(all, ({ snapshotter }) => snapshotter);
+  const settled = [...bySnapshotter].map(async ([snapshotter, pending]) => {
+    const backend = snapshotters.get(snapshotter);
     // A snapshotter that did not start keeps its intents until it does.
-    if (!backend) continue;
+    if (backend) await settleAll(ctx.withTimeout(timeoutMs), state, backend, pending);
+  });
+  await Promise.all(settled);
+  ctx.throwIfEnded();
+}
+
+async function settleAll(
+  ctx: Context,
+  state: MetadataState,
+  backend: Snapshotter,
+  all: readonly PendingCommit[],
+): Promise<void> {
+  for (const pending of all) {
+    const { snapshotter, name } = pending;
+    let happened: boolean;
     try {
-      await settle(ctx, state, backend, pending);
+      // Also where the backend does not heed its context.
+      happened = await settledOrAborted(isCommitted(ctx, backend, pending), ctx);
     } catch (error) {
-      if (!hasCode(error, "unavailable")) throw error;
-      const { snapshotter, name } = pending;
       ctx.logger.warn("an interrupted commit is not settled yet", { snapshotter, name, error });
+      continue;
     }
+    await settle(ctx, state, pending, happened);
   }
 }
 
@@ -111,7 +130,9 @@ export async function settleCommit(
       [of.ns, of.kind, of.name, of.key],
     ),
   );
-  for (const pending of left) await settle(ctx, state, backend, pending);
+  for (const pending of left) {
+    await settle(ctx, state, pending, await isCommitted(ctx, backend, pending));
+  }
 }
 
 function pendingCommits(
@@ -119,8 +140,9 @@ function pendingCommits(
   where = "",
   parameters: readonly string[] = [],
 ): readonly PendingCommit[] {
-  const select =
-    "SELECT c.*, n.ns, n.kind, n.key FROM snapshot_commits c JOIN nodes n ON n.id = c.name_node";
+  // From the few there are: the planner would look through all nodes for them.
+  const select = `SELECT c.*, n.ns, n.kind, n.key
+    FROM snapshot_commits c CROSS JOIN nodes n ON n.id = c.name_node`;
   return tx.sql.all(`${select} ${where}`, ...parameters).map((row) => ({
     ns: text(row, "ns"),
     snapshotter: text(row, "kind").slice("snapshot/".length),
@@ -139,10 +161,9 @@ function pendingCommits(
 async function settle(
   ctx: Context,
   state: MetadataState,
-  backend: Snapshotter,
   { ns, snapshotter, name, intent }: PendingCommit,
+  happened: boolean,
 ): Promise<void> {
-  const happened = await isCommitted(ctx.withNamespace(ns), backend, intent.backendName);
   await state.update((tx) => {
     const wanted = isThere(tx, intent.keyNode) && isThere(tx, intent.parentNode);
     if (happened && wanted) recordCommit(tx, ns, intent);
@@ -156,9 +177,14 @@ function isThere(tx: Transaction, node: NodeId | undefined): boolean {
   return tx.sql.get("SELECT 1 FROM snapshots WHERE node = ?", node) !== undefined;
 }
 
-async function isCommitted(ctx: Context, backend: Snapshotter, name: string): Promise<boolean> {
+async function isCommitted(
+  ctx: Context,
+  backend: Snapshotter,
+  { ns, intent }: PendingCommit,
+): Promise<boolean> {
   try {
-    return (await backend.stat(ctx, name)).kind === "committed";
+    const info = await backend.stat(ctx.withNamespace(ns), intent.backendName);
+    return info.kind === "committed";
   } catch (error) {
     if (isNotFound(error)) return false;
     throw error;

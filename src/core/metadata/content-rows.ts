@@ -112,7 +112,7 @@ export function backendNames(tx: Transaction): { blobs: Set<string>; ingests: Se
   const blobs = new Set<string>();
   const ingests = new Set<string>();
   const named = tx.sql.all(
-    "SELECT DISTINCT n.key FROM nodes n JOIN blobs b ON b.node = n.id WHERE n.kind = 'content'",
+    "SELECT DISTINCT n.key FROM blobs b CROSS JOIN nodes n ON n.id = b.node",
   );
   for (const row of named) blobs.add(text(row, "key"));
   for (const row of tx.sql.all("SELECT backend_ref, expected FROM ingests")) {

@@ -347,8 +347,10 @@ function merged(info: SnapshotInfo, record: SnapshotRecord): SnapshotInfo {
 function backendKeys(tx: Transaction, kind: string): string[] {
   return tx.sql
     .all(
-      `SELECT s.backend_key AS k FROM nodes n JOIN snapshots s ON s.node = n.id WHERE n.kind = ?1
-       UNION ALL SELECT c.backend_name FROM nodes n JOIN snapshot_commits c ON c.name_node = n.id
+      `SELECT s.backend_key AS k FROM snapshots s CROSS JOIN nodes n ON n.id = s.node
+       WHERE n.kind = ?1
+       UNION ALL
+       SELECT c.backend_name FROM snapshot_commits c CROSS JOIN nodes n ON n.id = c.name_node
        WHERE n.kind = ?1`,
       kind,
     )
@@ -357,9 +359,9 @@ function backendKeys(tx: Transaction, kind: string): string[] {
 
 function isBackendKeyNamed(tx: Transaction, kind: string, key: string): boolean {
   const row = tx.sql.get(
-    `SELECT 1 FROM snapshots s JOIN nodes n ON n.id = s.node
+    `SELECT 1 FROM snapshots s CROSS JOIN nodes n ON n.id = s.node
      WHERE s.backend_key = ?1 AND n.kind = ?2
-     UNION ALL SELECT 1 FROM snapshot_commits c JOIN nodes n ON n.id = c.name_node
+     UNION ALL SELECT 1 FROM snapshot_commits c CROSS JOIN nodes n ON n.id = c.name_node
      WHERE c.backend_name = ?1 AND n.kind = ?2`,
     key,
     kind,

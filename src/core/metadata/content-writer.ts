@@ -30,6 +30,12 @@ interface WriterParts {
   readonly sharedBytes: number;
 }
 
+interface NewBlob {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly labels: Labels;
+}
+
 const emptyDigest = digestOf("");
 
 /** A backend's writer under a namespace's ref; its commit makes the namespace's record. */
@@ -113,7 +119,7 @@ export class NamespacedWriter implements ContentWriter {
     using _lock = await this.#parts.state.locks.acquire(`content ${digest}`, ctx.signal);
     await this.#commitInner(ctx, digest);
     this.#parts.state.failpoints.hit("metadata.content-before-record");
-    const existed = await this.#record(ctx, { digest, sizeBytes: offset, labels });
+    const existed = await this.#recordOrMark(ctx, { digest, sizeBytes: offset, labels });
     if (existed) throw alreadyExists(`content ${digest}`);
     await this.#parts.state.publish(
       ctx,
@@ -129,8 +135,12 @@ export class NamespacedWriter implements ContentWriter {
 
   async #commitInner(ctx: Context, expected: Digest): Promise<void> {
     if (!this.#inner) {
-      if (expected === this.#parts.expected) return;
-      throw failedPrecondition(`"${this.#parts.ref}" unexpected digest`);
+      if (expected !== this.#parts.expected) {
+        throw failedPrecondition(`"${this.#parts.ref}" unexpected digest`);
+      }
+      // Its ingest may have been aborted or collected since, and the blob with what else kept it.
+      await this.#parts.backend.info(ctx, expected);
+      return;
     }
     try {
       await this.#inner.commit(ctx, { expected });
@@ -140,10 +150,17 @@ export class NamespacedWriter implements ContentWriter {
     }
   }
 
-  async #record(
-    ctx: Context,
-    blob: { digest: Digest; sizeBytes: number; labels: Labels },
-  ): Promise<boolean> {
+  async #recordOrMark(ctx: Context, blob: NewBlob): Promise<boolean> {
+    try {
+      return await this.#record(ctx, blob);
+    } catch (error) {
+      // The backend has a blob that no record may name.
+      this.#parts.state.dirtyBackends.add("content");
+      throw error;
+    }
+  }
+
+  async #record(ctx: Context, blob: NewBlob): Promise<boolean> {
     const { ns, ref } = this.#parts;
     const labels = withoutEmpty(blob.labels);
     return this.#parts.state.update((tx) => {

@@ -255,6 +255,8 @@ export class NamespacedSnapshotter implements Snapshotter {
     } catch (error) {
       if (isNotFound(error)) return;
       if (!hasCode(error, "failed-precondition")) throw error;
+      // One made since, or not gone yet, stands on it: a later sweep takes it.
+      this.#state.dirtyBackends.add(this.#kind);
       ctx.logger.warn("failed to remove snapshot", { snapshotter: this.#name, key, error });
     }
   }

@@ -9,6 +9,7 @@ import { contentSuite, put, rejects } from "#core/content/suite.ts";
 import { Context } from "#pkg/context.ts";
 import { digestHex, digestOf } from "#pkg/digest.ts";
 import { inNamespace, testStorage } from "#test/integration/metadata/daemon-storage.ts";
+import { collected } from "#test/integration/metadata/fixtures.ts";
 
 const ctx = inNamespace("one");
 const other = inNamespace("two");
@@ -58,6 +59,18 @@ test("shared: a known digest is enough to have the blob", async (t) => {
   await writer.commit(other, { expected, sizeBytes: 5000 });
   assert.strictEqual((await metadata.content.info(other, expected)).sizeBytes, 5000);
   assert.deepStrictEqual(events.topics, ["/content/create", "/content/create"]);
+});
+
+test("shared: a blob that has gone meanwhile is not committed", async (t) => {
+  const { metadata, content } = await testStorage(t);
+  const expected = await put(ctx, metadata.content, "r", Buffer.from("base"));
+  await using writer = await metadata.content.writer(other, { ref: "r", expected });
+  await metadata.content.abort(other, "r");
+  await metadata.content.delete(ctx, expected);
+  await metadata.collector.scheduleAndWait(ctx);
+  await rejects(content.info(ctx, expected), "not-found");
+  await rejects(writer.commit(other, { expected }), "not-found");
+  assert.deepStrictEqual(await collected(metadata.content.list(other)), []);
 });
 
 test("shared: bytes written over a shared blob make another", async (t) => {

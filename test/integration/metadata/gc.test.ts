@@ -8,6 +8,7 @@ import { setImmediate } from "node:timers/promises";
 import { put, rejects } from "#core/content/suite.ts";
 import type { Resource, ResourceCollection } from "#core/gc/gc.ts";
 import type { Context } from "#pkg/context.ts";
+import { failedPrecondition } from "#pkg/errors.ts";
 import type { Failpoints } from "#pkg/failpoint.ts";
 import { type Digest, digestOf } from "#pkg/digest.ts";
 import { formatRfc3339, nowNanos } from "#pkg/time.ts";
@@ -239,6 +240,38 @@ test("a sweep leaves a snapshot that has no record yet", async (t) => {
   assert.strictEqual((await overlay.stat(ctx, "k")).kind, "active");
   await collect(storage);
   assert.strictEqual(snapshotter.names.length, 0);
+});
+
+test("what a backend would not give up is swept by the next collection", async (t) => {
+  const storage = await testStorage(t);
+  const { overlay, snapshotter } = storage;
+  await collect(storage);
+  await overlay.prepare(ctx, "k", "");
+  await overlay.remove(ctx, "k");
+  t.mock.method(
+    snapshotter,
+    "remove",
+    async () => {
+      throw failedPrecondition("in use");
+    },
+    { times: 1 },
+  );
+  await collect(storage);
+  assert.strictEqual(snapshotter.names.length, 1);
+  await collect(storage);
+  assert.deepStrictEqual(snapshotter.names, []);
+});
+
+test("a blob whose record fails is swept by the next collection", async (t) => {
+  const storage = await testStorage(t);
+  const { metadata, content } = storage;
+  await collect(storage);
+  await using writer = await metadata.content.writer(ctx, { ref: "r" });
+  await writer.write(Buffer.from("blob"));
+  await rejects(writer.commit(ctx.withLease("none")), "not-found");
+  await content.info(ctx, digestOf("blob"));
+  await collect(storage);
+  await rejects(content.info(ctx, digestOf("blob")), "not-found");
 });
 
 test("a sweep leaves a blob that has no record yet", async (t) => {

@@ -37,7 +37,7 @@ export function collect(tx: Transaction, state: CollectionState): readonly Remov
   }
   // A chain of snapshots goes in any order: parents are checked when all are gone.
   tx.sql.exec("PRAGMA defer_foreign_keys = ON");
-  tx.sql.run("DELETE FROM leases WHERE expires_ms < ?", nowMs);
+  tx.deleteLeases("expires_ms < ?", nowMs);
   const removed = marked.candidates
     .filter(({ node }) => !isKept(node))
     .map((candidate) => remove(tx, candidate))

@@ -51,8 +51,7 @@ export class NamespacedLeaseManager implements LeaseManager {
   async delete(ctx: Context, id: string, options: { readonly sync?: boolean } = {}): Promise<void> {
     const ns = requireNamespace(ctx);
     await this.#state.update((tx) => {
-      const changed = tx.sql.run("DELETE FROM leases WHERE ns = ? AND name = ?", ns, id);
-      if (changed === 0) throw notFound(`lease "${id}"`);
+      if (tx.deleteLeases("ns = ? AND name = ?", ns, id) === 0) throw notFound(`lease "${id}"`);
       tx.dirty = true;
     });
     if (options.sync) await this.#collector.scheduleAndWait(ctx);

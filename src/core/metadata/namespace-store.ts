@@ -8,7 +8,7 @@ import type { Context } from "#pkg/context.ts";
 import { alreadyExists, failedPrecondition, notFound, wrap } from "#pkg/errors.ts";
 import { assertIdentifier } from "#pkg/identifier.ts";
 import { assertLabels, type Labels, withoutEmpty } from "#pkg/label.ts";
-import { encodeMap, stringMap, text } from "#pkg/sqlite/row.ts";
+import { bigint, encodeMap, stringMap, text } from "#pkg/sqlite/row.ts";
 
 export class SqliteNamespaceStore implements NamespaceStore {
   readonly #state: MetadataState;
@@ -71,17 +71,23 @@ export class SqliteNamespaceStore implements NamespaceStore {
       }
       if (!findLabels(tx, name)) throw notFound(`namespace "${name}"`);
       tx.sql.run("DELETE FROM namespaces WHERE name = ?", name);
-      tx.sql.run("DELETE FROM leases WHERE ns = ?", name);
+      tx.deleteLeases("ns = ?", name);
       // As upstream: sandboxes do not keep their namespace.
       deleteSandboxes(tx, name);
-      tx.sql.run(
-        "DELETE FROM ingests WHERE node IN (SELECT id FROM nodes WHERE ns = ? AND kind = 'ingest')",
-        name,
-      );
+      deleteIngests(tx, name);
       tx.dirtyBackends.add("content");
     });
     const event = namespaceDelete({ name });
     await this.#state.publish(ctx.withNamespace(name), topics.namespaceDelete, event);
+  }
+}
+
+function deleteIngests(tx: Transaction, ns: string): void {
+  const ingests = tx.sql.all("SELECT id FROM nodes WHERE ns = ? AND kind = 'ingest'", ns);
+  for (const row of ingests) {
+    const node = bigint(row, "id");
+    tx.sql.run("DELETE FROM ingests WHERE node = ?", node);
+    tx.clearLinks(node);
   }
 }
 

@@ -77,6 +77,7 @@ export class Transaction {
     const lease = this.#findLease(ctx, ctx.lease);
     if (lease === undefined) return;
     this.sql.run("DELETE FROM lease_resources WHERE lease = ? AND node = ?", lease, node);
+    this.released.add(node);
   }
 
   /**
@@ -126,6 +127,14 @@ export class Transaction {
   #ref(src: NodeId, dst: NodeId, owner: NodeId): void {
     this.sql.run("INSERT OR IGNORE INTO refs (src, dst, owner) VALUES (?, ?, ?)", src, dst, owner);
     this.touched.add(dst);
+  }
+
+  /** Deletes leases by a condition, and tells of what they held; answers how many there were. */
+  deleteLeases(where: string, ...values: readonly (string | number)[]): number {
+    const held = `DELETE FROM lease_resources WHERE lease IN (SELECT id FROM leases WHERE ${where})
+      RETURNING node`;
+    for (const row of this.sql.all(held, ...values)) this.released.add(bigint(row, "node"));
+    return this.sql.run(`DELETE FROM leases WHERE ${where}`, ...values);
   }
 
   #findLease(ctx: Context, name: string): bigint | undefined {

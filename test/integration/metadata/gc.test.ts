@@ -392,6 +392,33 @@ test("nodes go with what they were for", async (t) => {
   assert.deepStrictEqual(reader.prepare("SELECT kind, key FROM nodes").all(), []);
 });
 
+test("nodes go with the leases and the namespaces that alone named them", async (t) => {
+  const storage = await testStorage(t);
+  const { metadata } = storage;
+  const other = inNamespace("two");
+  const resource = { type: "images", id: "not there" };
+  const expired = { "containerd.io/gc.expire": formatRfc3339(nowNanos() - hour) };
+  await metadata.leases.create(ctx, { id: "deleted", labels: {} });
+  await metadata.leases.addResource(ctx, "deleted", resource);
+  await metadata.leases.create(other, { id: "expired", labels: expired });
+  await metadata.leases.addResource(other, "expired", { ...resource, id: "nor this" });
+  await metadata.leases.create(ctx, { id: "left", labels: {} });
+  await metadata.leases.addResource(ctx, "left", { ...resource, id: "nor that" });
+  const expected = await put(other, metadata.content, "r", Buffer.from("shared"));
+  for (const given of [{ ref: "own" }, { ref: "shared", expected }]) {
+    const writer = await metadata.content.writer(ctx, given);
+    await writer.close();
+  }
+  await metadata.leases.delete(ctx, "deleted");
+  await metadata.namespaces.delete(ctx, "one");
+  await collect(storage);
+  using reader = new DatabaseSync(join(storage.root, "metadata", "meta.sqlite"));
+  const rows = (table: string): unknown[] => reader.prepare(`SELECT * FROM ${table}`).all();
+  for (const table of ["nodes", "refs", "leases", "lease_resources", "ingests"]) {
+    assert.deepStrictEqual(rows(table), [], table);
+  }
+});
+
 test("collections that are asked for at once share a run", async (t) => {
   const storage = await testStorage(t);
   const { collector } = storage.metadata;

@@ -13,6 +13,7 @@ import { noProxy, type ProxyFor } from "#core/remotes/proxy-environment.ts";
 import { loadTls, readSystemAuthorities, type TlsSettings } from "#core/remotes/tls-settings.ts";
 import { bodyError, transportError } from "#core/remotes/transport-error.ts";
 import type { Context } from "#pkg/context.ts";
+import { unavailable } from "#pkg/errors.ts";
 import { freeBytes, giveBytes } from "#pkg/owned-bytes.ts";
 
 export interface TransportTimeouts {
@@ -55,9 +56,12 @@ export interface ClientSource {
   client(settings: ClientSettings): Promise<HttpClient>;
 }
 
-interface Entry extends Agents {
+interface Entry {
   readonly client: HttpClient;
+  readonly agents: Promise<Agents>;
 }
+
+type Settings = Pick<DialOptions, "tls" | "dialTimeoutMs" | "trace">;
 
 interface Agents {
   /** Straight to the server, or through a tunnel of its proxy. */
@@ -82,8 +86,9 @@ export class Transports implements ClientSource, AsyncDisposable {
   readonly #proxyFor: ProxyFor;
   readonly #timeouts: TransportTimeouts;
   readonly #systemCaFile: string | undefined;
-  /** The least recently asked for first. */
-  readonly #entries = new Map<string, Promise<Entry>>();
+  /** The least recently used first. */
+  readonly #entries = new Map<string, Entry>();
+  #isDisposed = false;
   #systemAuthorities: Promise<readonly string[]> | undefined;
 
   constructor(options: TransportsOptions = {}) {
@@ -97,15 +102,15 @@ export class Transports implements ClientSource, AsyncDisposable {
     const dialTimeoutMs = settings.dialTimeoutMs ?? this.#timeouts.dialMs;
     const { trace } = settings;
     const key = `${tls.fingerprint} ${dialTimeoutMs} ${trace?.id}`;
-    const entry = await this.#entry(key, { tls, dialTimeoutMs, trace });
-    return entry.client;
+    return this.#entry(key, { tls, dialTimeoutMs, trace }).client;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#isDisposed = true;
     const entries = [...this.#entries.values()];
     this.#entries.clear();
-    for (const entry of entries) {
-      const { agent, forward } = await entry;
+    for (const { agents } of entries) {
+      const { agent, forward } = await agents;
       await Promise.all([agent.destroy(), forward.destroy()]);
     }
   }
@@ -115,22 +120,35 @@ export class Transports implements ClientSource, AsyncDisposable {
     return this.#systemAuthorities;
   }
 
-  #entry(key: string, given: Pick<DialOptions, "tls" | "dialTimeoutMs" | "trace">): Promise<Entry> {
+  /** Whose connections were closed to make room, though somebody has the client still, has new ones. */
+  #entry(key: string, given: Settings, client = this.#clientOf(key, given)): Entry {
+    if (this.#isDisposed) throw unavailable("connections to registries are closed");
     const known = this.#entries.get(key);
     this.#entries.delete(key);
-    const entry = known ?? this.#open(given);
+    const entry = known ?? { client, agents: this.#open(given) };
     this.#entries.set(key, entry);
     const [oldest] = this.#entries.keys();
     if (this.#entries.size > entriesMax && oldest !== undefined) {
       const evicted = this.#entries.get(oldest);
       this.#entries.delete(oldest);
       // Graceful: requests under way on it end as they would have.
-      void evicted?.then(({ agent, forward }) => Promise.all([agent.close(), forward.close()]));
+      void evicted?.agents.then(({ agent, forward }) => {
+        return Promise.all([agent.close(), forward.close()]);
+      });
     }
     return entry;
   }
 
-  async #open(given: Pick<DialOptions, "tls" | "dialTimeoutMs" | "trace">): Promise<Entry> {
+  #clientOf(key: string, given: Settings): HttpClient {
+    const client: HttpClient = {
+      send: (ctx, request) => {
+        return this.#send(ctx, () => this.#entry(key, given, client).agents, request);
+      },
+    };
+    return client;
+  }
+
+  async #open(given: Settings): Promise<Agents> {
     const undici = await import("undici");
     const { handshakeMs: handshakeTimeoutMs, responseHeaderMs, bodyIdleMs } = this.#timeouts;
     const options = { ...given, handshakeTimeoutMs };
@@ -155,18 +173,22 @@ export class Transports implements ClientSource, AsyncDisposable {
           );
         },
       });
-    const agents = { agent: agent(true), forward: agent(false) };
-    return { ...agents, client: { send: (ctx, request) => this.#send(ctx, agents, request) } };
+    return { agent: agent(true), forward: agent(false) };
   }
 
-  async #send(ctx: Context, agents: Agents, request: HttpRequest): Promise<HttpResponse> {
+  async #send(
+    ctx: Context,
+    open: () => Promise<Agents>,
+    request: HttpRequest,
+  ): Promise<HttpResponse> {
     ctx.throwIfEnded();
     const { method, url } = request;
     const proxy = this.#proxyFor(url);
     const isForwarded = proxy !== undefined && url.protocol === "http:";
-    const body = request.body?.open();
+    const body = request.body && (await bodyOf(request.body.open()));
+    const { agent, forward } = await open();
     try {
-      const response = await (isForwarded ? agents.forward : agents.agent).request({
+      const response = await (isForwarded ? forward : agent).request({
         origin: isForwarded ? proxy.origin : url.origin,
         path: isForwarded ? `${url.origin}${url.pathname}${url.search}` : url.pathname + url.search,
         method,
@@ -176,7 +198,7 @@ export class Transports implements ClientSource, AsyncDisposable {
         },
         signal: ctx.signal,
         highWaterMark: bodyBufferBytes,
-        ...(body !== undefined && { body: await bodyOf(body) }),
+        ...(body !== undefined && { body }),
       });
       return new UndiciResponse(ctx, url, response);
     } catch (error) {

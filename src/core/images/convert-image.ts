@@ -46,7 +46,7 @@ class Converter {
   readonly #options: ConvertOptions;
   readonly #count = new ReferenceCount();
   /** A layer that several manifests have is converted once. */
-  readonly #layers = new Map<Digest, ImageDescriptor>();
+  readonly #layers = new Map<string, ImageDescriptor>();
 
   constructor(content: ContentStore, options: ConvertOptions) {
     this.#content = content;
@@ -99,9 +99,11 @@ class Converter {
   ): Promise<ImageDescriptor> {
     const { compression } = this.#options;
     if (compression === undefined || !isLayer(layer.mediaType)) return this.#retype(layer);
-    const known = this.#layers.get(layer.digest);
+    // What another manifest says of the same blob has not been held against it.
+    const key = `${layer.digest} ${diffId} ${layer.mediaType}`;
+    const known = this.#layers.get(key);
     const blob = known ?? (await convertLayer(ctx, this.#content, layer, { compression, diffId }));
-    this.#layers.set(layer.digest, blob);
+    this.#layers.set(key, blob);
     const { digest, sizeBytes, mediaType } = blob;
     return this.#retype({ ...layer, digest, sizeBytes, mediaType });
   }

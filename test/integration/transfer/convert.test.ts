@@ -135,8 +135,8 @@ test("an index keeps the platforms that are wanted; others need not be here", as
   await assert.rejects(convert({ compression: "zstd" }), { code: "not-found" });
 });
 
-test("a layer that is not what its configuration says is not converted", async (t) => {
-  const good = image(false);
+/** The image with a configuration that says something else of its first layer. */
+function lying(good: Image): Image {
   const blobs = new Map(good.blobs);
   const [config] = [...good.roles].find(([, role]) => role === "config") ?? [];
   const text = Buffer.from(blobs.get(config ?? "") ?? []).toString();
@@ -146,9 +146,21 @@ test("a layer that is not what its configuration says is not converted", async (
   const rewritten = manifest.replace(config ?? "", digest);
   blobs.set(digest, Buffer.from(changed)).set(digestOf(rewritten), Buffer.from(rewritten));
   const target = { ...good.target, digest: digestOf(rewritten), size: rewritten.length };
-  const { convert, storage, ctx } = await trial(t, { ...good, target, blobs });
-  await assert.rejects(convert({ compression: "none" }), { code: "data-loss" });
-  assert.deepEqual(await storage.metadata.content.listStatuses(ctx), []);
+  return { ...good, target, blobs };
+}
+
+test("a layer that is not what its configuration says is not converted", async (t) => {
+  const good = image(false);
+  const both = [
+    { image: good, platform: hostPlatform },
+    { image: lying(good), platform: other },
+  ];
+  // Also not where it was converted just now, for a manifest that told the truth of it.
+  for (const given of [lying(good), buildIndex(both)]) {
+    const { convert, storage, ctx } = await trial(t, given);
+    await assert.rejects(convert({ compression: "none" }), { code: "data-loss" });
+    assert.deepEqual(await storage.metadata.content.listStatuses(ctx), []);
+  }
 });
 
 test("indexes within each other end, and what is no image is refused", async (t) => {

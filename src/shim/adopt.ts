@@ -80,17 +80,20 @@ async function adopt(
   const { init } = record;
   if (init === undefined) throw new Error(`task.json of ${record.id} names no process`);
   await rollBackExecs(services, bundle, record);
-  container.takeOver(init.pid, record.phase);
+  container.takeOver(init, record.phase);
   // Before anything that is seen here for the first time: it happened earlier.
   container.events.takeOver(record.owed ?? []);
   for (const { id, stdio } of record.added ?? []) container.execs.takeOverAdded(id, stdio);
   for (const exec of record.execs) {
     if (exec.exit) {
       const exit = { pid: exec.pid, status: exec.exit.status, at: BigInt(exec.exit.at) };
-      resume(services, container.execs.takeOverEnded(exec.id, exit, exec.stdio), exec, inheritance);
+      const ended = { record: processOf(exec), exit };
+      const process = container.execs.takeOverEnded(exec.id, ended, exec.stdio);
+      resume(services, process, exec, inheritance);
+      process.io?.processExited();
       continue;
     }
-    const process = container.execs.takeOver(exec.id, exec.pid, exec.stdio);
+    const process = container.execs.takeOver(exec.id, processOf(exec), exec.stdio);
     resume(services, process, exec, inheritance);
     await watchAdopted(services, process, exec, undefined);
   }
@@ -121,6 +124,10 @@ function resume(
   const onChange = (): void => process.changed();
   process.io = resumeIo(process.stdio, { record, inherited }, { ...services, onChange });
   process.changed();
+}
+
+function processOf({ pid, startTime, pipes }: ProcessRecord): ProcessRecord {
+  return { pid, startTime, pipes };
 }
 
 function runtimeOf(services: ShimServices, bundle: string, record: TaskRecord): RuntimeCli {

@@ -16,10 +16,19 @@ import type { OwedEvents } from "./owed-events.ts";
 import { drain, type ProcessIo } from "./process-io.ts";
 import { type Exit, pidOf } from "./process-state.ts";
 import { keepPidfd, readPidFile, watchProcess } from "./process-watch.ts";
+import type { RecordKeeper } from "./record-keeper.ts";
 import type { RuntimeCli } from "./runtime-cli.ts";
 import type { ShimServices } from "./shim-services.ts";
 import type { Stdio } from "./stdio.ts";
 import { TaskProcess } from "./task-process.ts";
+import {
+  type AddedExecRecord,
+  type ExecRecord,
+  type ProcessRecord,
+  recordProcess,
+} from "./task-record.ts";
+
+const SIGKILL = 9;
 
 export interface ExecsConfig {
   readonly id: string;
@@ -28,8 +37,8 @@ export interface ExecsConfig {
   readonly ioUid: number;
   readonly ioGid: number;
   readonly events: OwedEvents;
-  /** Called when execs have changed, or events are owed; resolves when that is recorded. */
-  readonly onChange: () => Promise<void>;
+  /** Of the container's record, which names the execs and the events that are owed. */
+  readonly keeper: Pick<RecordKeeper, "save" | "trySave">;
 }
 
 /** The additional processes of one container. */
@@ -38,6 +47,8 @@ export class ContainerExecs {
   readonly #config: ExecsConfig;
   readonly #locks = new KeyedMutex();
   readonly #execs = new Map<string, TaskProcess>();
+  /** Ids that are taken, of execs which nobody can reach yet. */
+  readonly #adding = new Set<string>();
   #running = 0;
   #idle = Promise.withResolvers<void>();
   #isClosed = false;
@@ -49,6 +60,17 @@ export class ContainerExecs {
 
   all(): TaskProcess[] {
     return [...this.#execs.values()];
+  }
+
+  records(): { readonly added: AddedExecRecord[]; readonly execs: ExecRecord[] } {
+    const added: AddedExecRecord[] = [];
+    const execs: ExecRecord[] = [];
+    for (const { id, stdio, record, exit } of this.#execs.values()) {
+      const ended = exit && { status: exit.status, at: String(exit.at) };
+      if (record === undefined) added.push({ id, stdio });
+      else execs.push({ id, stdio, ...record, ...(ended && { exit: ended }) });
+    }
+    return { added, execs };
   }
 
   /** Throws `not-found`. */
@@ -64,28 +86,18 @@ export class ContainerExecs {
    */
   async add(execId: string, options: { spec: string; stdio: Stdio }): Promise<void> {
     assertIdentifier(execId);
-    if (this.#execs.has(execId)) throw alreadyExists(`id ${execId}`);
+    if (this.#execs.has(execId) || this.#adding.has(execId)) throw alreadyExists(`id ${execId}`);
     const { terminal } = options.stdio;
     const spec = formatLossless({ ...parseLossless(options.spec, "exec spec"), terminal });
-    const process = this.#newProcess(execId, options.stdio);
-    this.#execs.set(execId, process);
-    using _lock = await this.#locks.acquire(execId);
-    const { id: containerId, bundle, events, onChange } = this.#config;
-    const file = execFiles(bundle, execId).process;
+    this.#adding.add(execId);
     try {
-      // Before the record: one that is recorded can be started. A file without a record goes with
-      // the supervisor.
-      await writeFile(file, spec, { mode: 0o600 });
+      using _lock = await this.#locks.acquire(execId);
+      await this.#add(execId, spec, options.stdio);
     } catch (error) {
-      this.#execs.delete(execId);
-      await rm(file, { force: true });
       throw new CodedError("unknown", `exec ${execId}: ${messageOf(error)}`, { cause: error });
+    } finally {
+      this.#adding.delete(execId);
     }
-    this.#services.failpoints.hit("shim.exec-written");
-    const added = events.owe({ topic: "/tasks/exec-added", containerId, execId });
-    await onChange();
-    this.#services.failpoints.hit("shim.exec-added");
-    events.tell(added);
   }
 
   /** Takes in an exec that was never started. */
@@ -94,18 +106,22 @@ export class ContainerExecs {
   }
 
   /** Takes in an exec that an earlier supervisor has started. */
-  takeOver(execId: string, pid: number, stdio: Stdio): TaskProcess {
+  takeOver(execId: string, record: ProcessRecord, stdio: Stdio): TaskProcess {
     const process = this.#newProcess(execId, stdio);
-    process.apply({ type: "started", pid });
+    process.started(record);
     this.#execs.set(execId, process);
     this.#running += 1;
     return process;
   }
 
   /** Takes in one that has ended, and whose end was told. */
-  takeOverEnded(execId: string, exit: Exit, stdio: Stdio): TaskProcess {
+  takeOverEnded(
+    execId: string,
+    { record, exit }: { readonly record: ProcessRecord; readonly exit: Exit },
+    stdio: Stdio,
+  ): TaskProcess {
     const process = this.#newProcess(execId, stdio);
-    process.apply({ type: "exited", exit });
+    process.takeOverEnded(record, exit);
     this.#execs.set(execId, process);
     return process;
   }
@@ -114,7 +130,7 @@ export class ContainerExecs {
     using _lock = await this.#locks.acquire(execId);
     const process = this.get(execId);
     process.assertAllowed("start");
-    const { id: containerId, events, onChange } = this.#config;
+    const { id: containerId, events, keeper } = this.#config;
     if (this.#isClosed) {
       throw failedPrecondition(`container ${containerId} init process is not running`);
     }
@@ -128,9 +144,17 @@ export class ContainerExecs {
       this.#ended();
       throw error;
     }
-    process.apply({ type: "started", pid });
     const started = events.owe({ topic: "/tasks/exec-started", containerId, execId, pid });
-    await onChange();
+    try {
+      await keeper.save();
+    } catch (error) {
+      // A successor would take the start for cut short, and end the process: nobody is to be told
+      // that it runs.
+      this.#killUnrecorded(process);
+      events.tell(started);
+      const text = `exec ${execId}: ${messageOf(error)}`;
+      throw new CodedError("unknown", text, { cause: error });
+    }
     this.#services.failpoints.hit("shim.exec-kept");
     await this.#removeFiles(execId, ["starting", "log", "process"]);
     // After the record: without one nobody would take over what is handed over.
@@ -146,7 +170,7 @@ export class ContainerExecs {
     const pid = pidOf(process.state);
     if (pid === 0) throw failedPrecondition("process not created");
     try {
-      this.#services.sys.kill(pid, signal);
+      process.signal(this.#services.sys, signal);
     } catch (error) {
       if (isErrno(error, "ESRCH")) {
         throw notFound("exec kill error: process already finished", { cause: error });
@@ -162,13 +186,13 @@ export class ContainerExecs {
     process.assertAllowed("delete");
     await drain(process, this.#services.logger);
     await process.io?.close();
-    await this.#removeFiles(execId, ["pid"]);
+    await this.#removeFiles(execId, ["pid", "starting", "log"]);
     process.apply({ type: "deleted" });
     this.#execs.delete(execId);
     // Before the answer: else a successor would have it still, and its name would not be free.
-    await this.#config.onChange();
+    const isRecorded = await this.#config.keeper.trySave();
     // After the record: what is recorded as added can be started.
-    await this.#removeFiles(execId, ["process"]);
+    if (isRecorded) await this.#removeFiles(execId, ["process"]);
     this.#services.failpoints.hit("shim.exec-deleted");
     return process.exit;
   }
@@ -186,6 +210,33 @@ export class ContainerExecs {
 
   async closeStreams(): Promise<void> {
     for (const process of this.#execs.values()) await process.io?.close();
+  }
+
+  #killUnrecorded(process: TaskProcess): void {
+    try {
+      process.signal(this.#services.sys, SIGKILL);
+    } catch (error) {
+      if (!isErrno(error, "ESRCH")) throw error;
+    }
+  }
+
+  async #add(execId: string, spec: string, stdio: Stdio): Promise<void> {
+    const { id: containerId, bundle, events, keeper } = this.#config;
+    await using undo = new AsyncDisposableStack();
+    const file = execFiles(bundle, execId).process;
+    undo.defer(() => rm(file, { force: true }));
+    // Before the record: one that is recorded can be started. A file without a record goes with
+    // the supervisor.
+    await writeFile(file, spec, { mode: 0o600 });
+    this.#services.failpoints.hit("shim.exec-written");
+    this.#execs.set(execId, this.#newProcess(execId, stdio));
+    undo.defer(() => void this.#execs.delete(execId));
+    const added = events.owe({ topic: "/tasks/exec-added", containerId, execId });
+    undo.defer(() => events.drop(added));
+    await keeper.save();
+    this.#services.failpoints.hit("shim.exec-added");
+    undo.move();
+    events.tell(added);
   }
 
   #newProcess(execId: string, stdio: Stdio): TaskProcess {
@@ -217,9 +268,11 @@ export class ContainerExecs {
       this.#services.failpoints.hit("shim.exec-made");
       await io.start();
       const pid = await readPidFile(files.pid, "failed to retrieve OCI runtime exec pid");
+      const record = recordProcess(pid);
       process.io = io;
       keepPidfd(this.#services, process, pid);
       watchProcess(this.#services, pid, mark, (exit) => process.reportExit(exit));
+      process.started(record);
       return pid;
     } catch (error) {
       await Promise.all([io.close(), this.#removeFiles(process.id, ["starting", "log"])]);
@@ -247,10 +300,10 @@ export class ContainerExecs {
   #exited(process: TaskProcess, exit: Exit): void {
     process.apply({ type: "exited", exit });
     process.io?.processExited();
-    const { id: containerId, events, onChange } = this.#config;
+    const { id: containerId, events, keeper } = this.#config;
     const told = events.owe({ topic: "/tasks/exit", containerId, id: process.id, exit });
     this.#services.tasks.go(async () => {
-      await onChange();
+      await keeper.trySave();
       this.#services.failpoints.hit("shim.exec-ended");
       events.tell(told);
       // Only now: the end of the container is told after those of its execs.

@@ -10,26 +10,19 @@ import { ContainerExecs } from "./container-execs.ts";
 import { writeExitRecord } from "./exit-record.ts";
 import { OomWatch } from "./oom-watch.ts";
 import { OwedEvents } from "./owed-events.ts";
-import { readPipes, readProcStat } from "./proc.ts";
 import { drain, type ProcessIo, settlesWithin } from "./process-io.ts";
 import { type Exit, type ProcessState, pidOf } from "./process-state.ts";
 import { keepPidfd, watchProcess } from "./process-watch.ts";
+import { RecordKeeper } from "./record-keeper.ts";
 import { rootfsOf, unmountBelow } from "./rootfs.ts";
 import type { RuntimeCli } from "./runtime-cli.ts";
 import type { ShimServices } from "./shim-services.ts";
 import type { Stdio } from "./stdio.ts";
 import { TaskProcess } from "./task-process.ts";
-import {
-  type ProcessRecord,
-  removeTaskRecord,
-  type TaskRecord,
-  writeTaskRecord,
-} from "./task-record.ts";
+import { type ProcessRecord, recordProcess, type TaskRecord } from "./task-record.ts";
 
 const SIGKILL = 9;
 const lastExitTimeoutMs = 10_000;
-/** For what may wait, since a successor would only tell the daemon what it has heard already. */
-const saveSoonMs = 100;
 
 export interface ContainerConfig {
   readonly id: string;
@@ -63,28 +56,37 @@ export class Container {
   #cgroup: Cgroup | undefined;
   #oom: OomWatch | undefined;
   #phase: TaskRecord["phase"] = "created";
-  #saving: Promise<void> = Promise.resolve();
-  /** The last of `#saving`, while it has not begun. */
-  #nextSave: Promise<void> | undefined;
-  #saveTimer: NodeJS.Timeout | undefined;
-  #isDeleted = false;
+  readonly #keeper: RecordKeeper;
+  /** It has not come to be: what there was of it is gone, and its end is nobody's. */
+  #isUndone = false;
 
   constructor(services: ShimServices, config: ContainerConfig) {
     this.id = config.id;
     this.bundle = config.bundle;
     this.#services = services;
     this.#config = config;
+    const { logger, failpoints } = services;
+    const record = (): TaskRecord => this.record();
+    this.#keeper = new RecordKeeper({ bundle: config.bundle, record, logger, failpoints });
     this.init = new TaskProcess({ containerId: config.id, execId: "" }, config.stdio, {
       exit: (exit) => {
         this.#hasEnded = true;
+        if (this.#isUndone) return;
         services.tasks.go(() => this.#exited(exit));
       },
       endsChanged: (process) => services.handover?.changed(process),
     });
     const publish = services.publish;
-    this.events = new OwedEvents({ publish, onSettled: () => this.#saveSoon() });
-    const { events } = this;
-    this.execs = new ContainerExecs(services, { ...config, events, onChange: () => this.#save() });
+    // Without a hand-over there is no successor that would tell it again.
+    const onSettled = (): void => {
+      if (services.handover) this.#keeper.saveSoon();
+    };
+    this.events = new OwedEvents({ publish, onSettled });
+    this.execs = new ContainerExecs(services, {
+      ...config,
+      events: this.events,
+      keeper: this.#keeper,
+    });
   }
 
   /** Where the first process was when it was made. Throws `not-found`. */
@@ -216,10 +218,7 @@ export class Container {
       }
     }
     failpoints.hit("shim.delete-unmounted");
-    this.#isDeleted = true;
-    clearTimeout(this.#saveTimer);
-    await this.#saving;
-    await removeTaskRecord(this.bundle);
+    await this.#keeper.remove();
     failpoints.hit("shim.delete-kept");
     this.init.apply({ type: "deleted" });
     const { exit } = this.init;
@@ -229,22 +228,36 @@ export class Container {
     return exit;
   }
 
-  /** After the runtime's create: the pid is known, the streams are copied, the exit is awaited. */
+  /**
+   * After the runtime's create: the pid is known, the streams are copied, the exit is awaited.
+   *
+   * Rejects when it cannot be recorded: a successor would take the creation for cut short, and end
+   * it. Then `undone` is to be called.
+   */
   async created(pid: number, mark: number, io: ProcessIo): Promise<void> {
-    this.init.created(pid);
+    this.init.created(recordProcess(pid));
     this.init.io = io;
     this.#accountTo(cgroupOf(pid));
     keepPidfd(this.#services, this.init, pid);
     watchProcess(this.#services, pid, mark, (exit) => this.init.reportExit(exit));
-    await this.#save();
+    await this.#keeper.save();
     // After the record: without one nobody would take over what is handed over.
     this.init.changed();
   }
 
+  /** Nothing more is heard of it. */
+  async undone(): Promise<void> {
+    this.#isUndone = true;
+    this.#oom?.[Symbol.dispose]();
+    await this.#keeper.close();
+    this.init.releasePidfd();
+  }
+
   /** In a supervisor that did not make it: where the record of the one before says it stands. */
-  takeOver(pid: number, phase: "created" | "running" | "paused"): void {
+  takeOver(init: ProcessRecord, phase: "created" | "running" | "paused"): void {
+    const { pid } = init;
     this.#phase = phase;
-    this.init.created(pid);
+    this.init.created(init);
     this.#accountTo(cgroupOf(pid));
     if (phase === "created") return;
     this.init.apply({ type: "started", pid });
@@ -263,7 +276,6 @@ export class Container {
 
   record(): TaskRecord {
     const { path, name, root, systemdCgroup } = this.runtime.settings;
-    const pid = pidOf(this.init.state);
     return {
       version: 1,
       id: this.id,
@@ -274,16 +286,9 @@ export class Container {
       stdio: this.#config.stdio,
       hasRootfs: this.#config.hasRootfs,
       hasOwnPidNamespace: this.#config.hasOwnPidNamespace,
-      init: pid === 0 ? undefined : processRecord(pid),
-      added: this.execs.all().flatMap(({ id, stdio, state }) => {
-        return state.status === "created" ? [{ id, stdio }] : [];
-      }),
+      init: this.init.record,
       owed: this.events.records(),
-      execs: this.execs.all().flatMap(({ id, stdio, state, exit }) => {
-        if (state.status === "created") return [];
-        const ended = exit && { status: exit.status, at: String(exit.at) };
-        return [{ id, stdio, ...processRecord(pidOf(state)), ...(ended && { exit: ended }) }];
-      }),
+      ...this.execs.records(),
     };
   }
 
@@ -367,33 +372,6 @@ export class Container {
 
   async #enter(phase: TaskRecord["phase"]): Promise<void> {
     this.#phase = phase;
-    await this.#save();
+    await this.#keeper.trySave();
   }
-
-  #saveSoon(): void {
-    if (this.#isDeleted || this.#services.handover === undefined) return;
-    this.#saveTimer ??= setTimeout(() => void this.#save(), saveSoonMs).unref();
-  }
-
-  /** Records what a successor needs: one write at a time, and one for all who wait for the next. */
-  #save(): Promise<void> {
-    this.#nextSave ??= this.#saving.then(async () => {
-      this.#nextSave = undefined;
-      clearTimeout(this.#saveTimer);
-      this.#saveTimer = undefined;
-      if (this.#isDeleted) return;
-      try {
-        await writeTaskRecord(this.bundle, this.record());
-      } catch (error) {
-        // The container goes on; only a successor would miss it.
-        this.#services.logger.error("failed to record task", { error, id: this.id });
-      }
-    });
-    this.#saving = this.#nextSave;
-    return this.#saving;
-  }
-}
-
-function processRecord(pid: number): ProcessRecord {
-  return { pid, startTime: readProcStat(pid)?.startTime ?? "", pipes: readPipes(pid) };
 }

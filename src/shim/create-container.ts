@@ -75,6 +75,7 @@ export async function createContainer(
     stdio: request.stdio,
     pid,
   });
+  undo.defer(() => container.undone());
   await container.created(pid, mark, io);
   services.failpoints.hit("shim.create-kept");
   container.events.tell(created);

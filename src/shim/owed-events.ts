@@ -49,6 +49,11 @@ export class OwedEvents {
     return owed;
   }
 
+  /** Of something that is taken back: nobody was told. */
+  drop(owed: OwedEvent): void {
+    this.#owed.delete(owed);
+  }
+
   /** For what a successor finds out, and tells, without this. */
   tellUnrecorded(event: TaskEvent): void {
     this.#hooks.publish(toOwed(event));

@@ -14,6 +14,7 @@ import {
 } from "./process-state.ts";
 import type { Syscalls } from "#pkg/sys/syscall.ts";
 import type { Stdio } from "./stdio.ts";
+import type { ProcessRecord } from "./task-record.ts";
 
 export interface ProcessHooks {
   /** Its end, once. */
@@ -36,9 +37,10 @@ export class TaskProcess implements HandedOver {
   /** Of a process whose end a successor may have to ask for. */
   #pidfd: number | undefined;
   #closePidfd: () => void = () => {};
-  readonly #ended = Promise.withResolvers<Exit | undefined>();
+  #ended = Promise.withResolvers<Exit | undefined>();
   readonly #on: ProcessHooks;
   #state: ProcessState = { status: "created", pid: 0 };
+  #record: ProcessRecord | undefined;
   #holds = 0;
   #heldBack: Exit | undefined;
 
@@ -77,9 +79,27 @@ export class TaskProcess implements HandedOver {
     if (event.type === "deleted") this.#ended.resolve(this.exit);
   }
 
-  /** Gives the pid that the runtime has made; the process is still to be started. */
-  created(pid: number): void {
-    this.#state = { status: "created", pid };
+  /** The runtime has made it; it is still to be started. */
+  created(record: ProcessRecord): void {
+    this.#record = record;
+    this.#state = { status: "created", pid: record.pid };
+  }
+
+  /** An exec, which is made and started at once. */
+  started(record: ProcessRecord): void {
+    this.#record = record;
+    this.apply({ type: "started", pid: record.pid });
+  }
+
+  /** An exec that an earlier supervisor has seen end. */
+  takeOverEnded(record: ProcessRecord, exit: Exit): void {
+    this.#record = record;
+    this.apply({ type: "exited", exit });
+  }
+
+  /** By what a successor would know it; undefined until there is a process. */
+  get record(): ProcessRecord | undefined {
+    return this.#record;
   }
 
   hold(): Disposable {
@@ -101,9 +121,10 @@ export class TaskProcess implements HandedOver {
     this.#deliver();
   }
 
-  /** Lets go those who wait for a process that could not be started. */
+  /** Lets go those who wait for a process that could not be started. It may be started again. */
   failed(): void {
     this.#ended.resolve(undefined);
+    this.#ended = Promise.withResolvers<Exit | undefined>();
   }
 
   /** Undefined when the process never ran. Rejects when the context ends first. */
@@ -130,6 +151,12 @@ export class TaskProcess implements HandedOver {
     this.releasePidfd();
     this.#pidfd = pidfd;
     this.#closePidfd = () => sys.close(pidfd);
+  }
+
+  /** To this process and no other, where a pidfd says which: its number may have been given again. */
+  signal(sys: Pick<Syscalls, "kill" | "pidfdSendSignal">, signal: number): void {
+    if (this.#pidfd === undefined) sys.kill(this.pid, signal);
+    else sys.pidfdSendSignal(this.#pidfd, signal);
   }
 
   /** Once the end is recorded, or there is no process. Twice is once. */

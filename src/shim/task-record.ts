@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { CodedError, isErrno } from "#pkg/errors.ts";
 import { writeDurably } from "./durable-file.ts";
 import type { OwedEventRecord } from "./owed-events.ts";
+import { readPipes, readProcStat } from "./proc.ts";
 import type { Stdio } from "./stdio.ts";
 
 /**
@@ -15,6 +16,11 @@ export interface ProcessRecord {
   readonly startTime: string;
   /** What /proc/PID/fd said of the container's ends of our pipes (`pipe:[123]`), by descriptor. */
   readonly pipes: Readonly<Partial<Record<"0" | "1" | "2", string>>>;
+}
+
+/** Of one that has just been made: what it does with its descriptors later makes no difference. */
+export function recordProcess(pid: number): ProcessRecord {
+  return { pid, startTime: readProcStat(pid)?.startTime ?? "", pipes: readPipes(pid) };
 }
 
 export interface ExecRecord extends ProcessRecord {

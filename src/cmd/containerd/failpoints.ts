@@ -44,6 +44,7 @@ export const failpoints: Readonly<Record<string, string>> = {
   "shim.create-mounted": "the root is mounted, the runtime was not called",
   "shim.create-made": "the runtime has created, the record says begun",
   "shim.create-kept": "the record says created, nobody was answered",
+  "shim.record": "a created task's record is about to be written anew",
   "shim.start-made": "the runtime has started, the record says created",
   "shim.start-kept": "the record says running, nobody was answered",
   "shim.exec-written": "an added exec's process is in the bundle, no record names it",

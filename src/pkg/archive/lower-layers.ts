@@ -112,7 +112,7 @@ export class LowerLayers implements Disposable {
       if (fd === undefined) continue;
       try {
         const stat = this.#sys.fstatat(fd, "", AT.EMPTY_PATH);
-        return !isDirectory(stat) || isOpaque(this.#sys, fd);
+        if (!isDirectory(stat) || isOpaque(this.#sys, fd)) return true;
       } finally {
         this.#sys.close(fd);
       }

@@ -30,7 +30,7 @@ export function parsePaxRecords(data: Buffer): PaxRecord[] {
   return records;
 }
 
-const textKeys = new Set(["path", "linkpath", "uname", "gname"]);
+const textKeys = new Set(["path", "linkpath", "uname", "gname", "GNU.sparse.name"]);
 
 function assertRecord(key: ByteString, value: Buffer): void {
   if (key.includes("\0") || (textKeys.has(key) && value.includes(0))) {

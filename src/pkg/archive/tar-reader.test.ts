@@ -326,6 +326,8 @@ test("hostile sparse maps are refused", () => {
   refuses(sparse("a,b", "50"), /not a number/);
   refuses(sparse("0,9007199254740993", "50"), /not a number in range/);
   refuses(sparse("0,0", "-1"), /without its real size/);
+  const named = extended(record("GNU.sparse.name", "a\0b"), record("GNU.sparse.size", "5"));
+  refuses(Buffer.concat([named, header("0", { 0: "f" }), end]), /GNU.sparse.name.* holds a NUL/);
   const endless = Buffer.concat([
     extended(
       record("GNU.sparse.major", "1"),

@@ -83,8 +83,9 @@ export class ChangeWriter {
       yield* this.#link(this.#entryOf(file), file.path, first);
       return;
     }
-    const names = this.#unchangedNames.get(key) ?? [];
-    this.#unchangedNames.set(key, [...names, file.path]);
+    const names = this.#unchangedNames.get(key);
+    if (names) names.push(file.path);
+    else this.#unchangedNames.set(key, [file.path]);
   }
 
   *finish(): Generator<Buffer, void, undefined> {

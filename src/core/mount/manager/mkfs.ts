@@ -58,10 +58,17 @@ async function makeFile(
     await file.sync();
     // Under its name only when it is whole: one that is there is not formatted again.
     await rename(unfinished, `${dir}/${name}`);
+    // Nor would one be made again over what a power cut has undone.
+    await syncDirectory(dir);
   } catch (error) {
     await rm(unfinished, { force: true });
     throw error;
   }
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  await using directory = await open(path, "r");
+  await directory.sync();
 }
 
 function uuidArguments(type: string, uuid: string): readonly string[] {

@@ -32,7 +32,12 @@ import {
 import type { Sql } from "#pkg/sqlite/sql.ts";
 import { nowNanos } from "#pkg/time.ts";
 
-/** A snapshot as its backend keeps it; `id` names its directory and is never used again. */
+/**
+ * A snapshot as its backend keeps it; `id` names its directory.
+ *
+ * No id that had a record comes again. One whose creation a crash cut off does, after the next start, which has
+ * removed what it left (`SnapshotDirectories.collect`).
+ */
 export interface SnapshotRecord {
   readonly id: number;
   readonly info: SnapshotInfo;

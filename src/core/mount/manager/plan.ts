@@ -6,7 +6,6 @@ interface PlannedMount {
   readonly transforms: readonly { readonly apply: MountTransform; readonly type: string }[];
   /** How many of them are to be done here when the mount itself is left to the caller. */
   readonly applyCount: number;
-  readonly handler: MountHandler | undefined;
 }
 
 export interface ActivationPlan {
@@ -49,10 +48,9 @@ export function planActivation(
       applyCount = chain.length;
       firstSystemMount = index;
     }
-    const handler = handlers.get(type);
-    const isHandled = handler !== undefined && !claims.types.includes(type);
+    const isHandled = handlers.has(type) && !claims.types.includes(type);
     if (isHandled || temporary) firstSystemMount = index + 1;
-    return { transforms: chain, applyCount, handler };
+    return { transforms: chain, applyCount };
   });
   return { firstSystemMount, mounts: planned };
 }

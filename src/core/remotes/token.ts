@@ -4,7 +4,6 @@ import {
   type HttpClient,
   type HttpRequest,
   type HttpResponse,
-  joinHeaders,
   readBody,
 } from "#core/remotes/http-client.ts";
 import { portableHeaders } from "#core/remotes/redirects.ts";
@@ -80,9 +79,10 @@ function postRequest(request: TokenRequest): HttpRequest {
   return {
     method: "POST",
     url: realm,
-    headers: joinHeaders(headers, {
+    headers: {
+      ...headers,
       "content-type": ["application/x-www-form-urlencoded; charset=utf-8"],
-    }),
+    },
     body: { sizeBytes: body.length, open: () => body },
   };
 }
@@ -100,7 +100,8 @@ async function getToken(
   let fields = headers;
   if (secret !== "") {
     const value = Buffer.from(`${username}:${secret}`).toString("base64");
-    fields = joinHeaders(headers, { authorization: [`Basic ${value}`] });
+    // What was configured gives way, as in `redirects.ts`.
+    fields = { ...headers, authorization: [`Basic ${value}`] };
   }
   for (let redirects = 0; redirects <= redirectsMax; redirects++) {
     const response = await client.send(ctx, { method: "GET", url, headers: fields });
@@ -126,10 +127,11 @@ function parseLocation(location: string, base: URL): URL {
   throw new CodedError("unavailable", `token server ${base.host} redirects to no usable address`);
 }
 
+/** Servers say null of what they do not say. */
 const tokenResponse = v.object({
-  token: v.optional(v.string()),
-  access_token: v.optional(v.string()),
-  expires_in: v.optional(v.number()),
+  token: v.nullish(v.string()),
+  access_token: v.nullish(v.string()),
+  expires_in: v.nullish(v.number()),
 });
 
 async function parseToken(method: string, response: HttpResponse): Promise<Token> {
@@ -142,7 +144,8 @@ async function parseToken(method: string, response: HttpResponse): Promise<Token
   if (!parsed.success) {
     throw new CodedError("unavailable", `unable to decode token response of ${host}`);
   }
-  const { token, access_token: accessToken, expires_in: seconds = 0 } = parsed.output;
+  const { token, access_token: accessToken, expires_in: expiresIn } = parsed.output;
+  const seconds = expiresIn ?? 0;
   const value = accessToken || token || "";
   if (value === "") {
     const message = `authorization server ${host} did not include a token in the response`;

@@ -123,6 +123,7 @@ test("answers without a usable token are refused", async () => {
   await using client = startClient();
   for (const [body, message] of [
     ["{}", /did not include a token/],
+    ['{"token": null}', /did not include a token/],
     ['{"token": 7}', /unable to decode token response/],
     ['{"token": "a\\r\\nx-evil: b"}', /is no token/],
     ["<html>", /unable to decode token response/],
@@ -285,6 +286,31 @@ test("what is configured for a host does not follow its token server elsewhere",
   assert.equal(asked?.headers["x-secret"], "s3cret");
   assert.equal(tokens.requests.length, 1);
   assert.equal(tokens.requests[0]?.headers["x-secret"], undefined);
+});
+
+test("a configured authorization gives way to the user's at a token server too", async () => {
+  await using registry = await startFaultRegistry();
+  const { ref } = image(registry);
+  const challenge = `Bearer realm="${registry.origin}/token",scope="${scope}"`;
+  registry.rule({
+    match: /^\w+ \/v2\//,
+    when: ({ headers }) => !/^Bearer abc$/.test(headers.authorization ?? ""),
+    answer: status(401, { "www-authenticate": challenge }),
+  });
+  registry.rule({ match: /^POST \/token/, answer: status(405) });
+  const body = '{"access_token":"abc","token":null,"expires_in":null}';
+  registry.rule({ match: /^GET \/token/, answer: status(200, {}, body) });
+  await using dir = await mkdtempDisposable(join(tmpdir(), "hosts-"));
+  await mkdir(join(dir.path, registry.host));
+  const fields = 'authorization = "Basic other"\ncontent-type = "text/plain"\n';
+  const config = `server = "${registry.origin}"\n[header]\n${fields}`;
+  await writeFile(join(dir.path, registry.host, "hosts.toml"), config);
+  const credentials = staticCredentials(registry.host, { username: "me", secret: "s3cret" }, "x");
+  await using client = startClient({ roots: [dir.path], credentials });
+  await client.resolver.resolve(client.ctx, ref);
+  const [post, get] = registry.requests.filter(({ target }) => target.startsWith("/token"));
+  assert.match(post?.headers["content-type"] ?? "", /^application\/x-www-form-urlencoded/);
+  assert.equal(get?.headers.authorization, basic("me:s3cret"));
 });
 
 test("a host that one is redirected to may ask for a token that anybody gets", async () => {

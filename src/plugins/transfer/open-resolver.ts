@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { firstOf } from "#core/remotes/credentials.ts";
 import { DownloadLimit } from "#core/remotes/download-limit.ts";
+import { parseHeaderTable } from "#core/remotes/header-table.ts";
 import { rootsOf } from "#core/remotes/hosts.ts";
 import { dumpingClients } from "#core/remotes/http-dump.ts";
 import type { Resolver } from "#core/remotes/remotes.ts";
@@ -32,14 +33,11 @@ export function resolverOpener(
   };
   return (registry) => {
     const { hostDir, defaultScheme, headers, credentials } = registry;
-    const lists = Object.entries(headers).map(([name, value]): [string, string[]] => {
-      return [name.toLowerCase(), [value]];
-    });
     return new RegistryResolver({
       ...shared,
       transports: observed(transports, registry),
       ...(hostDir === "" ? { roots: rules.roots, cri: rules.cri } : { roots: rootsOf(hostDir) }),
-      headers: Object.fromEntries(lists),
+      headers: parseHeaderTable(headers, "headers"),
       defaultScheme: schemeOf(defaultScheme),
       credentials: firstOf([...(credentials ? [credentials] : []), rules.credentials]),
     });

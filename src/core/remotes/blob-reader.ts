@@ -1,5 +1,5 @@
 import type { BlobBody, ByteRange } from "#core/remotes/blob-body.ts";
-import type { DownloadLimit } from "#core/remotes/download-limit.ts";
+import type { Limit } from "#pkg/limit.ts";
 import { faultOf } from "#core/remotes/transport-error.ts";
 import type { Context } from "#pkg/context.ts";
 import { CodedError, codeOf, failedPrecondition, isErrno } from "#pkg/errors.ts";
@@ -11,7 +11,7 @@ export interface BlobReaderOptions {
   /** Undefined where nobody knows: then the body's end is the end. */
   readonly sizeBytes: number | undefined;
   readonly open: (ctx: Context, range: ByteRange) => Promise<BlobBody>;
-  readonly limit?: DownloadLimit | undefined;
+  readonly limit?: Limit | undefined;
   readonly parallel?: ParallelOptions | undefined;
 }
 

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { firstOf } from "#core/remotes/credentials.ts";
-import { DownloadLimit } from "#core/remotes/download-limit.ts";
+import { Limit } from "#pkg/limit.ts";
 import { parseHeaderTable } from "#core/remotes/header-table.ts";
 import { rootsOf } from "#core/remotes/hosts.ts";
 import { dumpingClients } from "#core/remotes/http-dump.ts";
@@ -26,7 +26,7 @@ export function resolverOpener(
   { rules, downloadsMax, rangeBytes }: ResolverConfig,
 ): (registry: RegistryObject) => Resolver {
   const shared: Omit<RegistryResolverOptions, "transports"> = {
-    ...(downloadsMax > 0 && { downloadLimit: new DownloadLimit(downloadsMax) }),
+    ...(downloadsMax > 0 && { downloadLimit: new Limit(downloadsMax) }),
     ...(rangeBytes >= rangeBytesMin && {
       parallel: { connections: Math.max(1, downloadsMax), chunkBytes: rangeBytes },
     }),

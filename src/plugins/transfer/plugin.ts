@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import { DownloadLimit } from "#core/remotes/download-limit.ts";
+import { Limit } from "#pkg/limit.ts";
 import { proxyFromEnvironment } from "#core/remotes/proxy-environment.ts";
 import { Transports } from "#core/remotes/transports.ts";
 import { SpawnedPrograms, type SpawnedProgramsOptions } from "#core/runtime/spawned-programs.ts";
@@ -132,8 +132,8 @@ export function localTransfer(
         }),
         defaultSnapshotter,
         locks: new KeyedMutex(),
-        unpackLimiter: unpacks > 1 ? new DownloadLimit(unpacks) : undefined,
-        uploadLimiter: new DownloadLimit(uploads > 0 ? uploads : uploadsMax),
+        unpackLimiter: unpacks > 1 ? new Limit(unpacks) : undefined,
+        uploadLimiter: new Limit(uploads > 0 ? uploads : uploadsMax),
         referrers: pulledReferrers(given.referrers),
         openResolver: resolverOpener(transports, {
           rules: transferRules(host, given, criTable),

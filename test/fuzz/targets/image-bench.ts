@@ -1,5 +1,5 @@
 import assert from "node:assert";
-import { DownloadLimit } from "#core/remotes/download-limit.ts";
+import { Limit } from "#pkg/limit.ts";
 import { LocalTransferrer } from "#core/transfer/local-transferrer.ts";
 import type { Context } from "#pkg/context.ts";
 import { KeyedMutex } from "#pkg/keyed-mutex.ts";
@@ -35,7 +35,7 @@ export async function openImageBench(dir: string): Promise<ImageBench> {
     defaultSnapshotter: "overlayfs",
     locks: new KeyedMutex(),
     unpackLimiter: undefined,
-    uploadLimiter: new DownloadLimit(3),
+    uploadLimiter: new Limit(3),
     verifiers: new Map(),
     referrers: undefined,
     openResolver: () => {

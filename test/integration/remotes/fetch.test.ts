@@ -4,7 +4,7 @@ import { mkdir, mkdtempDisposable, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { test } from "node:test";
 import { gzipSync, zstdCompressSync, deflateRawSync, deflateSync } from "node:zlib";
-import { DownloadLimit } from "#core/remotes/download-limit.ts";
+import { Limit } from "#pkg/limit.ts";
 import type { RemoteDescriptor } from "#core/remotes/remotes.ts";
 import { parseDigest } from "#pkg/digest.ts";
 import { collect, startClient } from "#test/integration/remotes/client.ts";
@@ -253,7 +253,7 @@ test("M56: large blobs by ranges at once, in order, with no more buffers than co
     },
   });
   const parallel = { connections: 3, chunkBytes: 32_000 };
-  await using f = await fetching(registry, { parallel, downloadLimit: new DownloadLimit(2) });
+  await using f = await fetching(registry, { parallel, downloadLimit: new Limit(2) });
   const got: Uint8Array[] = [];
   for await (const chunk of f.fetcher.fetch(f.ctx, layer, { offset: 1_000 })) {
     got.push(chunk);

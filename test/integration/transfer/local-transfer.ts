@@ -3,7 +3,7 @@ import type { TestContext } from "node:test";
 import type { Applier } from "#core/diff/diff.ts";
 import type { ContentStore } from "#core/content/content.ts";
 import type { LocalParts } from "#core/transfer/local.ts";
-import { DownloadLimit } from "#core/remotes/download-limit.ts";
+import { Limit } from "#pkg/limit.ts";
 import { LocalTransferrer } from "#core/transfer/local-transferrer.ts";
 import type { ExportObject, ImportObject, Progress, StoreObject } from "#core/transfer/transfer.ts";
 import { plainBytes } from "#core/images/plain-bytes.ts";
@@ -161,7 +161,7 @@ export async function transferBench(
     defaultSnapshotter: "overlayfs",
     locks: new KeyedMutex(),
     unpackLimiter: undefined,
-    uploadLimiter: new DownloadLimit(3),
+    uploadLimiter: new Limit(3),
     verifiers: new Map(),
     referrers: undefined,
     openResolver: () => {

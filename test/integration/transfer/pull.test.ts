@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { DownloadLimit } from "#core/remotes/download-limit.ts";
+import { Limit } from "#pkg/limit.ts";
 import type { Digest } from "#pkg/digest.ts";
 import { alreadyExists, isNotFound } from "#pkg/errors.ts";
 import {
@@ -114,7 +114,7 @@ test("several pulls at once fetch each blob once, and layers beside each other",
 
 for (const [how, given] of [
   ["in order", {}],
-  ["beside each other", { capabilities: ["rebase"], unpackLimiter: new DownloadLimit(3) }],
+  ["beside each other", { capabilities: ["rebase"], unpackLimiter: new Limit(3) }],
 ] as const) {
   test(`a layer that a remote snapshotter has is not fetched, ${how}`, async (t) => {
     const image = layered(["a", "b", "c"]);
@@ -176,7 +176,7 @@ test("a snapshotter that asks for it is told what image a layer is of, whatever 
 
 test("a layer that a snapshotter stages is committed without being fetched", async (t) => {
   const image = layered(["a", "b", "c"]);
-  const given = { capabilities: ["rebase"], unpackLimiter: new DownloadLimit(3) };
+  const given = { capabilities: ["rebase"], unpackLimiter: new Limit(3) };
   const bench = await pullBench(t, image, given);
   const { overlay, metadata } = bench.storage;
   const prepare = overlay.prepare.bind(overlay);
@@ -198,7 +198,7 @@ test("a layer that a snapshotter stages is committed without being fetched", asy
 
 test("layers that are complete together wait for the disk once, before any of them is committed", async (t) => {
   const image = layered(["a", "b", "c", "d"]);
-  const given = { capabilities: ["rebase"], unpackLimiter: new DownloadLimit(4) };
+  const given = { capabilities: ["rebase"], unpackLimiter: new Limit(4) };
   const bench = await pullBench(t, image, given);
   const { applier, steps } = bench;
   const apply = applier.apply.bind(applier);

@@ -3,7 +3,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import { test } from "node:test";
 import zlib from "node:zlib";
 import fc from "fast-check";
-import { DownloadLimit } from "#core/remotes/download-limit.ts";
+import { Limit } from "#pkg/limit.ts";
 import type { Fetcher } from "#core/remotes/remotes.ts";
 import { fetchContent } from "#core/transfer/fetch-content.ts";
 import { chainIds } from "#core/unpack/chain-id.ts";
@@ -166,8 +166,8 @@ test("layers unpacked beside each other while they come make the tree of one aft
       plainly: await way("overlayfs", undefined, false),
       others: [
         await way("overlayfs", undefined, true),
-        await way("overlayfs", new DownloadLimit(3), true),
-        await way("overlayfs", new DownloadLimit(3), false),
+        await way("overlayfs", new Limit(3), true),
+        await way("overlayfs", new Limit(3), false),
       ],
     },
     {

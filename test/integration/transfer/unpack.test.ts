@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { DownloadLimit } from "#core/remotes/download-limit.ts";
+import { Limit } from "#pkg/limit.ts";
 import { snapshotLabels } from "#core/unpack/layer-snapshot.ts";
 import { chainIds } from "#core/unpack/chain-id.ts";
 import { digestOf, parseDigest } from "#pkg/digest.ts";
@@ -39,7 +39,7 @@ test("chainIds() are the first diff id, then digests of chain and diff", () => {
 
 for (const [how, given] of [
   ["in order", {}],
-  ["beside each other", { capabilities: ["rebase"], unpackLimiter: new DownloadLimit(2) }],
+  ["beside each other", { capabilities: ["rebase"], unpackLimiter: new Limit(2) }],
 ] as const) {
   test(`layers are unpacked ${how} into one chain, which the image keeps`, async (t) => {
     const bench = await transferBench(t, given);

@@ -1,13 +1,13 @@
 import type { Context } from "#pkg/context.ts";
 import { settledOrAborted } from "#pkg/until.ts";
 
-/** At most so many downloads at once, whoever asks; first come first served. */
-export class DownloadLimit {
+/** At most so many at once, whoever asks; first come first served. */
+export class Limit {
   #free: number;
   readonly #waiting = new Set<() => void>();
 
-  constructor(downloadsMax: number) {
-    this.#free = downloadsMax;
+  constructor(max: number) {
+    this.#free = max;
   }
 
   /** Holds one until it is disposed. Rejects when `ctx` ends before there is one. */

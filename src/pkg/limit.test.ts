@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { DownloadLimit } from "#core/remotes/download-limit.ts";
+import { Limit } from "#pkg/limit.ts";
 import { Context } from "#pkg/context.ts";
 
 test("no more than so many at once, first come first served", async () => {
   const ctx = Context.background();
-  const limit = new DownloadLimit(2);
+  const limit = new Limit(2);
   const first = await limit.acquire(ctx);
   await limit.acquire(ctx);
   const order: number[] = [];
@@ -24,7 +24,7 @@ test("no more than so many at once, first come first served", async () => {
 test("who gives up leaves the queue, and what it was given goes to the next", async () => {
   const controller = new AbortController();
   const ctx = Context.background();
-  const limit = new DownloadLimit(1);
+  const limit = new Limit(1);
   const held = await limit.acquire(ctx);
   const lost = limit.acquire(ctx.withSignal(controller.signal));
   const next = limit.acquire(ctx);

@@ -1,5 +1,6 @@
 import koffi from "koffi";
 
+import { Semaphore } from "#pkg/semaphore.ts";
 import { errnoName, SyscallError } from "#pkg/sys/errno.ts";
 import type { Path } from "#pkg/sys/syscall.ts";
 
@@ -26,6 +27,7 @@ const nativeTypes: Readonly<Record<NativeType, string>> = {
 // The symbols of the process itself: Node has the C library in it, whatever that library's file is
 // called.
 const libc = koffi.load(null);
+const threads = new Semaphore(2);
 
 /**
  * A function of the C library. Variadic ones may be bound with fixed arguments: both ABIs on Linux
@@ -43,7 +45,8 @@ export function native<F extends (...args: never[]) => number>(
 
 /**
  * As `native`, on a thread of libuv's pool, for what waits for a disk: resolves, or rejects with
- * what errno says.
+ * what errno says. Two at once, the others wait: files are read and written on the same four
+ * threads, and a disk that hangs is to leave some of them to the rest of the process.
  */
 export function nativeOnThread<A extends readonly unknown[]>(
   name: string,
@@ -52,6 +55,7 @@ export function nativeOnThread<A extends readonly unknown[]>(
   const types = args.map((arg) => nativeTypes[arg]);
   const call = libc.func(name, nativeTypes.int, [nativeTypes.in, ...types]);
   return async (path, ...values) => {
+    using _slot = await threads.acquire();
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     call.async(cPath(path, name), ...values, (error: Error | null, result: number) => {
       // errno is that of the thread, and stays so for this call back only.
@@ -59,7 +63,7 @@ export function nativeOnThread<A extends readonly unknown[]>(
       else if (result < 0) reject(lastError(name, path));
       else resolve();
     });
-    return promise;
+    return await promise;
   };
 }
 

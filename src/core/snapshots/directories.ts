@@ -38,7 +38,7 @@ export class SnapshotDirectories {
     this.#logger = logger;
     this.#sync = new Coalescer(async () => {
       const ctx = Context.background({ logger }).withTimeout(syncTimeoutMs);
-      await workers.run(ctx, { kind: "sync", path: dir });
+      await workers.sync(ctx, dir);
     });
     this.#collect = new Coalescer(() => this.#removeUnrecorded(records));
   }

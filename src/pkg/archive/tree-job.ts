@@ -4,6 +4,7 @@ import type { Growth } from "#pkg/archive/growing-file.ts";
 import type { ExtractOptions, ExtractSummary } from "#pkg/archive/layer-extractor.ts";
 import type { Digest } from "#pkg/digest.ts";
 import type { ErrorCode } from "#pkg/errors.ts";
+import type { Fd } from "#pkg/sys/syscall.ts";
 
 /**
  * Work on directory trees that would hold up an event loop; each is done by a worker of
@@ -64,9 +65,9 @@ export interface TreeJobs {
     readonly job: { readonly kind: "copy"; readonly from: string; readonly to: string };
     readonly result: undefined;
   };
-  /** Writes back everything of the file system that holds the path. May hang where that does. */
+  /** See `TreeWorkers.sync`, whose descriptor it is. */
   sync: {
-    readonly job: { readonly kind: "sync"; readonly path: string };
+    readonly job: { readonly kind: "sync"; readonly fd: Fd };
     readonly result: undefined;
   };
 }

@@ -93,7 +93,7 @@ async function perform(job: TreeJob, checkpoint: () => void): Promise<unknown> {
         withDirectory(job.to, (to) => copyTree(linux, from, to, checkpoint));
       });
     case "sync":
-      return withDirectory(job.path, (fd) => linux.syncfs(fd));
+      return linux.syncfs(job.fd);
   }
 }
 

@@ -1,3 +1,4 @@
+import { open } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import {
@@ -11,6 +12,7 @@ import type { GrowingFile } from "#pkg/archive/growing-file.ts";
 import { Drain, Feeder, type JobStreams } from "#pkg/archive/tree-streams.ts";
 import type { Context } from "#pkg/context.ts";
 import { CodedError, messageOf, resourceExhausted } from "#pkg/errors.ts";
+import { O } from "#pkg/sys/constants.ts";
 import { returnFreedMemory } from "#pkg/sys/allocator.ts";
 
 export interface TreeWorkersOptions {
@@ -31,8 +33,8 @@ const patienceMs = 30;
 /** What still hangs in the kernel then is left to it. */
 const closeGraceMs = 5_000;
 /**
- * How long a cancelled job may take to stop before its thread is ended; none for one that changes
- * nothing.
+ * How long a cancelled job may take to stop before its thread is ended, which leaves open what descriptors it has: none
+ * for one that hangs in the kernel if it takes long, and has none.
  */
 const cancelGraceMs: Readonly<Record<TreeJobKind, number>> = {
   apply: 10_000,
@@ -40,7 +42,7 @@ const cancelGraceMs: Readonly<Record<TreeJobKind, number>> = {
   compare: 10_000,
   copy: 10_000,
   remove: 10_000,
-  usage: 0,
+  usage: 1000,
   sync: 0,
 };
 
@@ -82,6 +84,13 @@ export class TreeWorkers implements AsyncDisposable {
     } finally {
       this.#release(worker);
     }
+  }
+
+  /** Writes back everything of the file system that holds the directory. May hang where that does, until cancelled. */
+  async sync(ctx: Context, path: string): Promise<void> {
+    // Opened here: a thread that is ended while it hangs would close nothing.
+    await using directory = await open(path, O.RDONLY | O.DIRECTORY | O.NOFOLLOW);
+    await this.run(ctx, { kind: "sync", fd: directory.fd });
   }
 
   async close(): Promise<void> {

@@ -13,6 +13,15 @@ import { factsOf, file, layerOf, link, merged, needsRoot, scratch } from "./laye
 
 const ctx = Context.background();
 
+function linkOf(path: string): string {
+  try {
+    return fs.readlinkSync(path);
+  } catch {
+    // -- the descriptor of the listing itself, and those closed meanwhile
+    return "";
+  }
+}
+
 describe("tree workers", { skip: needsRoot }, () => {
   test("unpack a layer that comes as a stream, many at once", async () => {
     await using workers = new TreeWorkers({ workersMax: 2 });
@@ -50,6 +59,36 @@ describe("tree workers", { skip: needsRoot }, () => {
     const size = fs.statSync(path.join(root.path, "a")).size;
     assert.ok((await workers.run(ctx, { kind: "usage", path: root.path })).inodes === 2);
     assert.equal(fs.statSync(path.join(root.path, "a")).size, size);
+  });
+
+  test("leave no descriptor open when the context ends", async () => {
+    await using workers = new TreeWorkers({ workersMax: 1 });
+    using root = scratch();
+    // Of one directory: only between directories is a cancel looked for.
+    for (let i = 0; i < 20_000; i++) fs.writeFileSync(path.join(root.path, `${i}`), "");
+    fs.writeFileSync(path.join(root.path, "dirty"), Buffer.alloc(8 << 20, "x"));
+    const open = (): string[] =>
+      fs
+        .readdirSync("/proc/self/fd")
+        .map((fd) => linkOf(`/proc/self/fd/${fd}`))
+        .filter((target) => target.startsWith(root.path));
+    const usage = { kind: "usage", path: root.path } as const;
+    for (const start of [
+      (at: Context) => workers.run(at, usage),
+      (at: Context) => workers.sync(at, root.path),
+    ]) {
+      for (let round = 0; round < 5; round++) {
+        const controller = new AbortController();
+        let isDone = false;
+        const settled = Promise.allSettled([start(ctx.withSignal(controller.signal))]).then(() => {
+          isDone = true;
+        });
+        await until("the worker is at it", () => isDone || open().length > 0, { everyMs: 1 });
+        controller.abort();
+        await settled;
+        assert.deepEqual(open(), []);
+      }
+    }
   });
 
   test("stop reading a file along when the context ends, though the file go on growing", async (t) => {

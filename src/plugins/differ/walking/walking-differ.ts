@@ -206,7 +206,7 @@ export class WalkingDiffer implements Differ {
 
   async #sync(ctx: Context, path: string): Promise<void> {
     const bounded = ctx.withTimeout(syncTimeoutMs);
-    await this.#workers.run(bounded, { kind: "sync", path }).catch((error: unknown) => {
+    await this.#workers.sync(bounded, path).catch((error: unknown) => {
       throw wrap(`failed to syncfs for ${path}`, error);
     });
   }

@@ -13,7 +13,17 @@ export type MutationListener = (change: { readonly dirty: boolean }) => void;
 /** Numbers of backend keys taken from the database at a time. */
 const sequenceBlock = 1000n;
 
-/** What the namespaced stores share. */
+/**
+ * What the namespaced stores share, and what collections know of the writes before them.
+ *
+ * Transactions add to four notes, each emptied by another:
+ * - `dirty`, whether there may be garbage at all: by a collection, once it has deleted records (`collected`).
+ * - `dirtyBackends`: a sweep takes its backend out before it looks, and puts it back when it fails or has to leave
+ *   something. It outlives collections in which that happens, and holds every backend after a start.
+ * - `released`: a collection takes out those nodes it looked at; what is released while it marks waits for the next.
+ *   None outlives the process, since opening looks at all nodes there are.
+ * - `touched`: there only while a collection marks, and thrown away after it (`watch`).
+ */
 export class MetadataState {
   readonly db: DurableDatabase;
   readonly failpoints: Failpoints;

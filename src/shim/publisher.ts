@@ -1,4 +1,4 @@
-import { hasCode } from "#pkg/errors.ts";
+import { codeOf, type ErrorCode } from "#pkg/errors.ts";
 import type { Logger } from "#pkg/log.ts";
 import type { OwedEvent } from "./owed-events.ts";
 
@@ -25,6 +25,8 @@ interface Queued {
 
 /** Of an event that the daemon answers to, and does not take. */
 const triesMax = 6;
+/** What a daemon answers that is away, or hangs: nothing. */
+const noAnswers: readonly ErrorCode[] = ["unavailable", "deadline-exceeded", "canceled"];
 const pauseSecondsMax = 5;
 
 /**
@@ -33,7 +35,7 @@ const pauseSecondsMax = 5;
  * The daemon may be away (a restart, an upgrade): an event is tried until it is back, one, two, ...
  * at most five seconds apart, and the ones behind it wait, so that an exit never overtakes its
  * start. One that the daemon refuses is given up after six tries. Beyond 2048 waiting events the
- * oldest is dropped; the daemon asks for states anyway when it comes back.
+ * oldest is dropped, and nobody hears of it any more: the state says it still to those who ask.
  */
 export class Publisher {
   readonly #options: PublisherOptions;
@@ -94,7 +96,7 @@ export class Publisher {
       } catch (error) {
         // One that is away for long is said once.
         if (tries <= triesMax) logger.warn("forward event", { error, topic, tries });
-        if (!hasCode(error, "unavailable")) refusals += 1;
+        if (!noAnswers.includes(codeOf(error))) refusals += 1;
         if (refusals === triesMax) {
           logger.error("evicting event from queue because of retry count", { topic });
           onSettled();

@@ -33,6 +33,20 @@ test("an event of a task that comes twice is told once, and one that differs is 
   }
 });
 
+test("one that comes again while it is being forwarded ends as that does", async () => {
+  const retold = new RetoldEvents();
+  const forwarding = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  let forwards = 0;
+  const forward = (): Promise<void> => forwarding[forwards++]?.promise ?? Promise.reject();
+  const refused = [retold.forwardOnce(envelope, forward), retold.forwardOnce(envelope, forward)];
+  forwarding[0]?.reject(new Error("no"));
+  for (const one of refused) await assert.rejects(one, /no/);
+  const taken = [retold.forwardOnce(envelope, forward), retold.forwardOnce(envelope, forward)];
+  forwarding[1]?.resolve();
+  await Promise.all(taken);
+  assert.equal(forwards, 2);
+});
+
 test("one that was refused is refused again", async () => {
   const retold = new RetoldEvents();
   for (let n = 0; n < 2; n++) {

@@ -12,13 +12,25 @@ const rememberedMax = 4096;
  */
 export class RetoldEvents {
   readonly #seen = new Set<string>();
+  readonly #forwarding = new Map<string, Promise<void>>();
 
-  /** Forwards an event unless that was done before; one that was refused may come again. */
+  /**
+   * Forwards an event unless that was done before; one that was refused may come again. One that
+   * comes while it is being forwarded (whoever sent it has waited in vain) ends with that.
+   */
   async forwardOnce(envelope: Envelope, forward: () => Promise<void>): Promise<void> {
     if (!envelope.topic.startsWith("/tasks/")) return forward();
     const key = keyOf(envelope);
     if (this.#seen.has(key)) return;
-    await forward();
+    const known = this.#forwarding.get(key);
+    if (known) return known;
+    const forwarding = Promise.try(forward);
+    this.#forwarding.set(key, forwarding);
+    try {
+      await forwarding;
+    } finally {
+      this.#forwarding.delete(key);
+    }
     this.#seen.add(key);
     const [oldest] = this.#seen;
     if (this.#seen.size > rememberedMax && oldest !== undefined) this.#seen.delete(oldest);

@@ -55,6 +55,17 @@ suite("owed events", () => {
     assert.deepEqual(successor.events.records(), dead.events.records());
   });
 
+  test("an exit is told as of when it was seen, however often", () => {
+    const exit = { pid: 7, status: 3, at: 17n };
+    const told = new Told();
+    for (let n = 0; n < 2; n++) {
+      told.events.tellUnrecorded({ topic: "/tasks/exit", containerId: "c1", id: "c1", exit });
+    }
+    const [first, second] = told.published.map(({ event }) => event);
+    assert.equal(first?.at, 17n);
+    assert.deepEqual(second, first);
+  });
+
   test("what a successor finds out by itself is told and not recorded", () => {
     const told = new Told();
     told.events.tellUnrecorded(paused);

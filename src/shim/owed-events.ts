@@ -84,5 +84,7 @@ export class OwedEvents {
 }
 
 function toOwed(event: TaskEvent): OwedEvent {
-  return { at: nowNanos(), topic: event.topic, event: toEventAny(event) };
+  // Each successor tells the exit of what has not been deleted: as of when it was seen.
+  const at = event.topic === "/tasks/exit" ? event.exit.at : nowNanos();
+  return { at, topic: event.topic, event: toEventAny(event) };
 }

@@ -35,14 +35,24 @@ test("an event of a task that comes twice is told once, and one that differs is 
 
 test("one that comes again while it is being forwarded ends as that does", async () => {
   const retold = new RetoldEvents();
-  const forwarding = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   let forwards = 0;
-  const forward = (): Promise<void> => forwarding[forwards++]?.promise ?? Promise.reject();
-  const refused = [retold.forwardOnce(envelope, forward), retold.forwardOnce(envelope, forward)];
-  forwarding[0]?.reject(new Error("no"));
-  for (const one of refused) await assert.rejects(one, /no/);
-  const taken = [retold.forwardOnce(envelope, forward), retold.forwardOnce(envelope, forward)];
-  forwarding[1]?.resolve();
+  const twice = (gate: Promise<void>): Promise<void>[] => {
+    const forward = async (): Promise<void> => {
+      forwards += 1;
+      await gate;
+    };
+    return [retold.forwardOnce(envelope, forward), retold.forwardOnce(envelope, forward)];
+  };
+  const refusal = Promise.withResolvers<void>();
+  const refused = Promise.allSettled(twice(refusal.promise));
+  refusal.reject(new Error("no"));
+  assert.deepEqual(
+    (await refused).map(({ status }) => status),
+    ["rejected", "rejected"],
+  );
+  const taking = Promise.withResolvers<void>();
+  const taken = twice(taking.promise);
+  taking.resolve();
   await Promise.all(taken);
   assert.equal(forwards, 2);
 });

@@ -80,7 +80,7 @@ async function adopt(
   const { init } = record;
   if (init === undefined) throw new Error(`task.json of ${record.id} names no process`);
   await rollBackExecs(services, bundle, record);
-  container.takeOver(init, record.phase);
+  container.takeOver(init, record.phase, record.oomKills);
   // Before anything that is seen here for the first time: it happened earlier.
   container.events.takeOver(record.owed ?? []);
   for (const { id, stdio } of record.added ?? []) container.execs.takeOverAdded(id, stdio);
@@ -101,6 +101,8 @@ async function adopt(
   if (record.phase === "created" && (await container.runtime.hasStarted(record.id))) {
     await container.foundStarted(init.pid);
   }
+  await container.foundFreezer();
+  container.lookForOom();
   // Who asks from now on hears the truth: nobody is to start, or to kill, what has ended.
   const exit = await readExitRecord(bundle);
   if (await watchAdopted(services, container.init, init, exit)) {

@@ -6,6 +6,7 @@ import { KeyedMutex } from "#pkg/keyed-mutex.ts";
 import { parseLossless } from "#pkg/lossless-json.ts";
 import type { WindowSize } from "#pkg/sys/syscall.ts";
 import { type Cgroup, cgroupOf } from "#core/cgroups/cgroup.ts";
+import { isFrozen } from "#core/cgroups/freezer.ts";
 import { ContainerExecs } from "./container-execs.ts";
 import { writeExitRecord } from "./exit-record.ts";
 import { OomWatch } from "./oom-watch.ts";
@@ -55,6 +56,7 @@ export class Container {
   #hasEnded = false;
   #cgroup: Cgroup | undefined;
   #oom: OomWatch | undefined;
+  #oomTold: Promise<void> = Promise.resolve();
   #phase: TaskRecord["phase"] = "created";
   readonly #keeper: RecordKeeper;
   /** It has not come to be: what there was of it is gone, and its end is nobody's. */
@@ -153,16 +155,26 @@ export class Container {
       this.init.apply({ type: "pause-failed" });
       throw error;
     }
-    this.init.apply({ type: "paused" });
-    const paused = this.events.owe({ topic: "/tasks/paused", containerId: this.id });
-    await this.#enter("paused");
-    this.events.tell(paused);
+    this.#services.failpoints.hit("shim.pause-made");
+    await this.#paused();
   }
 
   async resume(): Promise<void> {
     using _lock = await this.#locks.acquire("");
     this.init.assertAllowed("resume");
     await this.runtime.resume(this.id);
+    this.#services.failpoints.hit("shim.resume-made");
+    await this.#resumed();
+  }
+
+  async #paused(): Promise<void> {
+    this.init.apply({ type: "paused" });
+    const paused = this.events.owe({ topic: "/tasks/paused", containerId: this.id });
+    await this.#enter("paused");
+    this.events.tell(paused);
+  }
+
+  async #resumed(): Promise<void> {
     this.init.apply({ type: "resumed" });
     const resumed = this.events.owe({ topic: "/tasks/resumed", containerId: this.id });
     await this.#enter("running");
@@ -254,11 +266,15 @@ export class Container {
   }
 
   /** In a supervisor that did not make it: where the record of the one before says it stands. */
-  takeOver(init: ProcessRecord, phase: "created" | "running" | "paused"): void {
+  takeOver(
+    init: ProcessRecord,
+    phase: "created" | "running" | "paused",
+    oomKills: string | undefined,
+  ): void {
     const { pid } = init;
     this.#phase = phase;
     this.init.created(init);
-    this.#accountTo(cgroupOf(pid));
+    this.#accountTo(cgroupOf(pid), oomKills);
     if (phase === "created") return;
     this.init.apply({ type: "started", pid });
     if (phase === "running") return;
@@ -272,6 +288,22 @@ export class Container {
     const started = this.events.owe({ topic: "/tasks/start", containerId: this.id, pid });
     await this.#enter("running");
     this.events.tell(started);
+  }
+
+  /** Tells of processes that were killed while nobody looked. */
+  lookForOom(): void {
+    this.#oom?.check();
+  }
+
+  /** As `foundStarted`, of having paused or resumed it. */
+  async foundFreezer(): Promise<void> {
+    const { status } = this.init.state;
+    const frozen = this.#cgroup && isFrozen(this.#cgroup);
+    if (status === "running" && frozen === true) {
+      this.init.apply({ type: "pausing" });
+      await this.#paused();
+    }
+    if (status === "paused" && frozen === false) await this.#resumed();
   }
 
   record(): TaskRecord {
@@ -288,18 +320,23 @@ export class Container {
       hasOwnPidNamespace: this.#config.hasOwnPidNamespace,
       init: this.init.record,
       owed: this.events.records(),
+      ...(this.#oom && { oomKills: String(this.#oom.killsSeen) }),
       ...this.execs.records(),
     };
   }
 
-  #accountTo(cgroup: Cgroup | undefined): void {
+  #accountTo(cgroup: Cgroup | undefined, oomKills?: string): void {
     this.#cgroup = cgroup;
     if (cgroup === undefined) return;
-    const { logger } = this.#services;
+    const { logger, tasks } = this.#services;
     const onOom = (): void => {
-      this.events.tell(this.events.owe({ topic: "/tasks/oom", containerId: this.id }));
+      const told = this.events.owe({ topic: "/tasks/oom", containerId: this.id });
+      // Together with the count, or a successor would tell of it again.
+      this.#oomTold = this.#keeper.trySave().then(() => this.events.tell(told));
+      tasks.go(() => this.#oomTold);
     };
-    this.#oom = new OomWatch(cgroup, { logger, onOom });
+    const seen = oomKills === undefined ? undefined : BigInt(oomKills);
+    this.#oom = new OomWatch(cgroup, { logger, onOom, seen });
   }
 
   /** Ends a container that was never started; its exit is told before the deletion. */
@@ -316,6 +353,7 @@ export class Container {
     // Told before the exit that it explains.
     this.#oom?.check();
     this.#oom?.[Symbol.dispose]();
+    await this.#oomTold;
     if (!this.#config.hasOwnPidNamespace) await this.#killAll();
     await this.execs.closeAndWait();
     try {

@@ -43,6 +43,22 @@ suite("OomWatch", () => {
     assert.equal(told, 2);
   });
 
+  test("a successor tells of kills that its predecessor has not seen, when it looks", (t) => {
+    const path = temporary(t);
+    writeFileSync(join(path, "memory.events"), "low 0\noom 1\noom_kill 3\n");
+    for (const [seen, times] of [
+      [3n, 0],
+      [2n, 1],
+    ] as const) {
+      const onOom = t.mock.fn();
+      using watch = new OomWatch({ version: 2, path }, { logger: silentLogger, onOom, seen });
+      watch.check();
+      watch.check();
+      assert.equal(onOom.mock.callCount(), times);
+      assert.equal(watch.killsSeen, 3n);
+    }
+  });
+
   test("v2: is woken by a change of the events", async (t) => {
     const path = temporary(t);
     const file = join(path, "memory.events");

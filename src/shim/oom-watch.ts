@@ -20,15 +20,27 @@ export class OomWatch implements Disposable {
   readonly #resources = new DisposableStack();
   #killsSeen = 0n;
 
-  constructor(cgroup: Cgroup, options: { logger: Logger; onOom: () => void }) {
+  /** `seen` is what a predecessor had seen; without it nothing is told of what was before. */
+  constructor(
+    cgroup: Cgroup,
+    options: {
+      readonly logger: Logger;
+      readonly onOom: () => void;
+      readonly seen?: bigint | undefined;
+    },
+  ) {
     this.#cgroup = cgroup;
     this.#onOom = options.onOom;
     this.#logger = options.logger;
     this.#attempt(() => {
-      // A successor must not tell again what its predecessor has told.
-      this.#killsSeen = oomKills(cgroup);
+      this.#killsSeen = options.seen ?? oomKills(cgroup);
       this.#begin();
     });
+  }
+
+  /** Told of, or before it began. */
+  get killsSeen(): bigint {
+    return this.#killsSeen;
   }
 
   /** Looks now. Never throws. */

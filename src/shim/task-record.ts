@@ -61,6 +61,8 @@ export interface TaskRecord {
   readonly execs: readonly ExecRecord[];
   /** Absent in a record of a supervisor that did not keep them; so is `owed`. */
   readonly added?: readonly AddedExecRecord[];
+  /** Of the processes that were killed for want of memory, how many were told of. */
+  readonly oomKills?: string;
   /** Told by nobody yet, the oldest first. */
   readonly owed?: readonly OwedEventRecord[];
 }
@@ -103,6 +105,7 @@ export function parseTaskRecord(text: string): TaskRecord {
 function isRecord(value: unknown): value is TaskRecord {
   if (!isObject(value) || value["version"] !== 1) return false;
   const { id, namespace, group, phase, runtime, stdio, init, execs, added = [], owed = [] } = value;
+  const { oomKills = "0" } = value;
   return (
     [id, namespace, group].every(isString) &&
     ["creating", "created", "running", "paused"].includes(String(phase)) &&
@@ -115,7 +118,8 @@ function isRecord(value: unknown): value is TaskRecord {
     Array.isArray(added) &&
     added.every(isAddedExec) &&
     Array.isArray(owed) &&
-    owed.every(isOwedEvent)
+    owed.every(isOwedEvent) &&
+    /^\d{1,20}$/.test(String(oomKills))
   );
 }
 

@@ -16,7 +16,7 @@ import {
 } from "#test/integration/tasks/harness.ts";
 
 const SIGKILL = 9;
-const [created, running, stopped] = [1, 2, 3];
+const [created, running, stopped, paused] = [1, 2, 3, 4];
 
 /** A daemon whose next supervisor ends itself at the failpoint, once. */
 async function daemonWith(room: Room, failpoint: string): Promise<TaskDaemon> {
@@ -127,6 +127,28 @@ suite("a supervisor killed between two steps", { concurrency: false }, () => {
       { needs: ["runc"] },
     );
   }
+
+  roomTest(
+    "of a pause, and of a resumption: the container is what its cgroup is, and that is told",
+    async (room) => {
+      const daemon = await daemonWith(room, "shim.pause-made");
+      const { ctx, tasks } = daemon;
+      await run(daemon, room);
+      await assert.rejects(tasks.pause(ctx, { containerId: "c1" }), /closed/);
+      assert.equal(await statusOf(daemon), paused);
+      writeFileSync(join(room.dir, "failpoints"), "shim.resume-made=kill");
+      await killSupervisor(daemon);
+      assert.equal(await statusOf(daemon), paused);
+      await assert.rejects(tasks.resume(ctx, { containerId: "c1" }), /closed/);
+      assert.equal(await statusOf(daemon), running);
+      await remove(daemon);
+      await until("its deletion is told", () => topics(daemon).includes("/tasks/delete"));
+      const [before, after] = [lifeOfTask.slice(0, 2), lifeOfTask.slice(2)];
+      assert.deepEqual(topics(daemon), [...before, "/tasks/paused", "/tasks/resumed", ...after]);
+      await assertGone(daemon, room);
+    },
+    { needs: ["runc"] },
+  );
 
   for (const at of ["written", "added"]) {
     roomTest(

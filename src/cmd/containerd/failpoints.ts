@@ -47,6 +47,8 @@ export const failpoints: Readonly<Record<string, string>> = {
   "shim.record": "a created task's record is about to be written anew",
   "shim.start-made": "the runtime has started, the record says created",
   "shim.start-kept": "the record says running, nobody was answered",
+  "shim.pause-made": "the runtime has paused, the record says running",
+  "shim.resume-made": "the runtime has resumed, the record says paused",
   "shim.exec-written": "an added exec's process is in the bundle, no record names it",
   "shim.exec-added": "the record names the added exec, nobody was answered",
   "shim.exec-deleted": "a deleted exec is off the record, nobody was answered",

@@ -118,8 +118,7 @@ export async function removeHidden(directory: string, unmount: Unmount): Promise
     if (!entry.isDirectory() || !entry.name.startsWith(".")) continue;
     const path = join(directory, entry.name);
     await unmount(path);
-    await removeRootfs(path);
-    await rm(path, { recursive: true, force: true });
+    await removeTree(path);
   }
 }
 
@@ -229,15 +228,21 @@ async function removeRootfs(bundle: string): Promise<void> {
 
 async function removeAtomically(path: string): Promise<void> {
   const hidden = join(dirname(path), `.${basename(path)}`);
-  await removeRootfs(hidden);
-  await rm(hidden, { recursive: true, force: true });
   try {
     await rename(path, hidden);
   } catch (error) {
+    if (!isErrno(error, "ENOENT", "ENOTEMPTY", "EEXIST")) throw error;
+    // A crash in the middle of an earlier removal has left one.
+    await removeTree(hidden);
     if (isErrno(error, "ENOENT")) return;
-    throw error;
+    await rename(path, hidden);
   }
-  await rm(hidden, { recursive: true, force: true });
+  await removeTree(hidden);
+}
+
+async function removeTree(bundle: string): Promise<void> {
+  await removeRootfs(bundle);
+  await rm(bundle, { recursive: true, force: true });
 }
 
 async function directories(path: string): Promise<string[]> {

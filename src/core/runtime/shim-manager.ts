@@ -222,7 +222,7 @@ export class ShimManager implements AsyncDisposable {
 
   /**
    * Cleans up after a shim that is lost: its `delete` command, then the exit and delete events that
-   * it owes, then the record and the bundle. Nothing is sent where the task had been deleted
+   * it owes, then the bundle and the record. Nothing is sent where the task had been deleted
    * already. Concurrent calls share one run.
    *
    * Resolves with how the task ended where the command said so. The bundle of a failed command
@@ -342,14 +342,19 @@ export class ShimManager implements AsyncDisposable {
     } catch (error) {
       ctx.logger.warn("failed to clean up after shim disconnected", { id, error });
     }
-    if (!this.records.delete(record)) return exit;
+    if (this.records.get(record.namespace, id) !== record) return exit;
     if (!record.deleted) {
       await this.publishEnd(ctx, bundle, exit).catch((error: unknown) => {
         ctx.logger.error("failed to publish the end of a task", { id, error });
       });
     }
-    await record.close();
-    if (exit) await deleteBundle(bundle, unmount);
+    try {
+      await record.close();
+      if (exit) await deleteBundle(bundle, unmount);
+    } finally {
+      // Last: who does not find it any more may take its name.
+      this.records.delete(record);
+    }
     return exit;
   }
 

@@ -1,4 +1,10 @@
-import { type Bundle, type BundleRoots, createBundle, deleteBundle } from "#core/runtime/bundle.ts";
+import {
+  type Bundle,
+  type BundleRoots,
+  bundleAt,
+  createBundle,
+  deleteBundle,
+} from "#core/runtime/bundle.ts";
 import { runcRuntime } from "#core/runtime/shim-binary.ts";
 import type { ShimManager } from "#core/runtime/shim-manager.ts";
 import type { ShimRecord } from "#core/runtime/shim-record.ts";
@@ -21,6 +27,7 @@ import {
   isNotFound,
   notFound,
   notImplemented,
+  unavailable,
   wrap,
 } from "#pkg/errors.ts";
 import { nowNanos } from "#pkg/time.ts";
@@ -49,24 +56,21 @@ export class ShimSandboxController implements SandboxController {
   ): Promise<void> {
     const namespace = requireNamespace(ctx);
     const { id, runtime, spec } = sandbox;
+    const failed = `failed to create sandbox ${id}`;
     if (this.#manager.records.get(namespace, id)) {
       throw alreadyExists(`sandbox ${id} already running`);
     }
-    if (runtime.name === runcRuntime) throw unserved(id);
+    if (runtime.name === runcRuntime) throw wrap(failed, unserved());
     await using undo = new AsyncDisposableStack();
     const bundle = await createBundle(this.#roots, { namespace, id, spec });
     undo.defer(() => this.#removeBundle(ctx, bundle));
     const record = await this.#startShim(ctx, bundle, sandbox);
     undo.defer(() => this.#endFailed(ctx, record));
     const service = serviceOf(record);
-    if (!service) throw unserved(id);
-    try {
-      await service.create(ctx, bundle.path, options);
-    } catch (error) {
-      throw wrap(`failed to create sandbox ${id}`, error);
-    }
+    if (!service) throw wrap(failed, unserved());
+    await worded(failed, service.create(ctx, bundle.path, options));
     // No turn of the loop between the two: a loss from here on is cleaned up by the manager.
-    if (record.link.isLost) throw unserved(id);
+    if (record.link.isLost) throw wrap(failed, unavailable("its shim is gone"));
     record.phase = "live";
     undo.move();
   }
@@ -161,9 +165,13 @@ export class ShimSandboxController implements SandboxController {
     await worded(`failed to update sandbox ${id}`, service.update(ctx, sandbox, fields));
   }
 
+  /** The manager's records are those of tasks as well, the pods' of another controller among them. */
   #find(ctx: Context, id: string): ShimRecord | undefined {
-    const record = this.#manager.records.get(requireNamespace(ctx), id);
-    return record?.phase === "creating" ? undefined : record;
+    const namespace = requireNamespace(ctx);
+    const record = this.#manager.records.get(namespace, id);
+    if (!record || record.phase === "creating") return undefined;
+    const isOwn = record.bundle.path === bundleAt(this.#roots, namespace, id).path;
+    return isOwn ? record : undefined;
   }
 
   #get(ctx: Context, id: string): ShimRecord {
@@ -174,7 +182,7 @@ export class ShimSandboxController implements SandboxController {
 
   #service(record: ShimRecord): ShimSandboxProxy {
     const service = serviceOf(record);
-    if (!service) throw unserved(record.id);
+    if (!service) throw wrap(`sandbox ${record.id}`, unserved());
     return service;
   }
 
@@ -197,12 +205,12 @@ export class ShimSandboxController implements SandboxController {
       await this.#service(record).shutdown(own);
     } catch (error) {
       own.logger.error("failed to shutdown sandbox", { sandboxID: record.id, error });
-      // A shim that only knows tasks ends when it has none.
+      // A shim that only knows tasks ends when it has none; of one that does not answer no time is left.
+      await record.link.shutdown(own).catch((failure: unknown) => {
+        own.logger.warn("failed to shutdown shim", { sandboxID: record.id, error: failure });
+      });
       const late = ctx.detached({ timeoutMs: timeouts.cleanup });
-      const ended = record.link
-        .shutdown(late)
-        .then(() => record.command.delete(late, record.bundle));
-      await ended.catch((failure: unknown) => {
+      await record.command.delete(late, record.bundle).catch((failure: unknown) => {
         late.logger.error("failed to delete shim", { sandboxID: record.id, error: failure });
       });
     }
@@ -242,10 +250,8 @@ function missing(id: string): SandboxStatus {
 }
 
 /** What a shim answers that serves tasks alone, as runc's does. */
-function unserved(id: string): CodedError {
-  return notImplemented(
-    `failed to create sandbox ${id}: service containerd.runtime.sandbox.v1.Sandbox`,
-  );
+function unserved(): CodedError {
+  return notImplemented("service containerd.runtime.sandbox.v1.Sandbox");
 }
 
 async function worded<T>(what: string, work: Promise<T>): Promise<T> {

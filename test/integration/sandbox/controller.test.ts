@@ -13,7 +13,7 @@ import type {
   ProgramResult,
   ProgramRunner,
 } from "#core/runtime/program.ts";
-import { dialShim } from "#core/runtime/shim-connection.ts";
+import { dialShim, type ShimDialer } from "#core/runtime/shim-connection.ts";
 import { loadShims } from "#core/runtime/shim-loader.ts";
 import { defaultShimTimeouts, ShimManager } from "#core/runtime/shim-manager.ts";
 import { ShimTaskRuntime } from "#core/runtime/task-runtime.ts";
@@ -100,7 +100,10 @@ interface Bench {
   restart(): Promise<void>;
 }
 
-async function bench(t: TestContext): Promise<Bench> {
+async function bench(
+  t: TestContext,
+  { dial = dialShim, cleanup = defaultShimTimeouts.cleanup } = {},
+): Promise<Bench> {
   const dir = await mkdtemp(join(tmpdir(), "boxes-"));
   const binary = join(dir, "containerd-shim-boxes-v1");
   await writeFile(binary, "", { mode: 0o755 });
@@ -138,13 +141,13 @@ async function bench(t: TestContext): Promise<Bench> {
           return { ...sandboxOf(id, named), createdAt: 0n, updatedAt: 0n };
         },
       },
-      dial: dialShim,
+      dial,
       unmount: async () => {},
       mkfifo: (path) => {
         if (!existsSync(path)) execFileSync("mkfifo", [path]);
       },
       logSink: () => {},
-      timeouts: defaultShimTimeouts,
+      timeouts: { ...defaultShimTimeouts, cleanup },
     });
   const roots = { root: join(dir, "root"), state: join(dir, "state") };
   await mkdir(roots.state);
@@ -229,6 +232,62 @@ test("the shim of runc has no sandboxes, and none is started for one", async (t)
   });
   assert.equal((await controller.status(ctx, "pod")).state, "");
   assert.deepEqual(shims.calls, []);
+});
+
+test("a task is no sandbox, whatever is asked of it by its id", async (t) => {
+  const { controller, manager, shims } = await bench(t);
+  const tasks = new ShimTaskRuntime(manager);
+  const made = await tasks.create(ctx, "c1", { ...task, sandbox: undefined });
+  await made.start(ctx, "");
+  await assert.rejects(controller.start(ctx, "c1"), {
+    code: "unknown",
+    message: 'unable to find sandbox "c1"',
+  });
+  for (const asked of [
+    controller.platform(ctx, "c1"),
+    controller.wait(ctx, "c1"),
+    controller.shutdown(ctx, "c1"),
+    controller.metrics(ctx, "c1"),
+    controller.update(ctx, "c1", boxed("c1")),
+  ]) {
+    await assert.rejects(asked, { code: "not-found", message: "sandbox c1: not found" });
+  }
+  await controller.stop(ctx, "c1");
+  assert.equal((await controller.status(ctx, "c1")).state, "");
+  await assert.rejects(controller.create(ctx, boxed("c1")), { code: "already-exists" });
+  assert.equal((await made.state(ctx, "")).status, "running");
+  assert.deepEqual([...shims.servers.keys()], ["c1"]);
+  await made.kill(ctx, { execId: "", signal: 9, all: false });
+  assert.equal((await tasks.delete(ctx, "c1")).exitStatus, 137);
+});
+
+test("the shim of a sandbox that does not start is ended where it does not answer", async (t) => {
+  const { controller, shims, bundles } = await bench(t, { cleanup: 300 });
+  await controller.create(ctx, boxed("pod"), { annotations: { refuse: "start", mute: "" } });
+  await assert.rejects(controller.start(ctx, "pod"), /refused to start/);
+  assert.equal(shims.calls.at(-1), "delete pod");
+  assert.deepEqual([...shims.servers.keys()], []);
+  assert.deepEqual(await readdir(bundles), []);
+});
+
+test("a shim that is gone as soon as it has made its sandbox is said to be", async (t) => {
+  const dial: ShimDialer = async (within, bootstrap) => {
+    const transport = await dialShim(within, bootstrap);
+    return new Proxy(transport, {
+      get: (target, name) => {
+        if (name === "isOpen") return false;
+        const value: unknown = Reflect.get(target, name, target);
+        if (typeof value !== "function") return value;
+        return (...given: unknown[]): unknown => Reflect.apply(value, target, given);
+      },
+    });
+  };
+  const { controller, bundles } = await bench(t, { dial });
+  await assert.rejects(controller.create(ctx, boxed("pod")), {
+    code: "unavailable",
+    message: "failed to create sandbox pod: its shim is gone: unavailable",
+  });
+  assert.deepEqual(await readdir(bundles), []);
 });
 
 test("a dead shim's sandbox ends with the exit its command tells", async (t) => {

@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Sandbox } from "#api/runtime/sandbox/v1/sandbox_pb.ts";
@@ -97,7 +98,8 @@ export class SandboxShim {
         };
       },
       pingSandbox: async () => ({}),
-      shutdownSandbox: async () => {
+      shutdownSandbox: async (ctx) => {
+        if ("mute" in this.#labels) await once(ctx.signal, "abort");
         this.#sandbox?.end(0);
         this.#sandbox = undefined;
         this.#over.resolve();

@@ -97,28 +97,31 @@ export interface SandboxMetric {
  * Runs sandboxes of one kind, in `ctx.namespace`.
  *
  * The order of a life is create, start, stop, shutdown; containers join between start and stop.
+ *
+ * Of what is not there controllers differ, as upstream's do: that of shims takes a stop for done, tells an
+ * empty status that exited now, and refuses a shutdown with `not-found`; that of pods refuses a stop and a
+ * status so, and takes a shutdown for done.
  */
 export interface SandboxController {
   /** Throws `already-exists`. On failure nothing of it is left. */
   create(ctx: Context, sandbox: SandboxInput, options?: CreateSandboxOptions): Promise<void>;
-  /** A sandbox that fails to start is shut down. */
+  /** What a sandbox that fails to start has made is undone: a shim's is shut down, a pod's can be started again. */
   start(ctx: Context, id: string): Promise<SandboxInstance>;
   /** What the specs of its containers have to be made for. */
   platform(ctx: Context, id: string): Promise<SandboxPlatform>;
-  /** Ends its processes; one that is gone already is no failure. */
+  /** Ends its processes; one that has ended already is no failure. */
   stop(ctx: Context, id: string, options?: { readonly timeoutMs?: number }): Promise<void>;
   /** Resolves when it has exited; survives a restart of the daemon. */
   wait(ctx: Context, id: string): Promise<SandboxExit>;
-  /** Of a sandbox that is not there: an empty state that exited now. */
   status(
     ctx: Context,
     id: string,
     options?: { readonly verbose?: boolean },
   ): Promise<SandboxStatus>;
-  /** Deletes it with all that is left of it. Throws `not-found`. */
+  /** Deletes it with all that is left of it. */
   shutdown(ctx: Context, id: string): Promise<void>;
   metrics(ctx: Context, id: string): Promise<SandboxMetric | undefined>;
-  /** Tells the running sandbox of changed fields; throws `not-implemented` where it takes none. */
+  /** Tells the running sandbox of changed fields; a pod has nobody to be told. */
   update(
     ctx: Context,
     id: string,

@@ -11,12 +11,16 @@ suite("user namespaces of pods", () => {
   });
 
   test("podMappings() and remapLabels() of a pod's own", () => {
-    const mappings = podMappings({ mode: "pod", uids: [range], gids: [{ ...range, hostId: 9 }] });
+    const mappings = podMappings({
+      mode: "pod",
+      uids: [range],
+      gids: [{ ...range, hostId: 9, length: 500 }],
+    });
     assert.ok(mappings);
     assert.deepEqual(mappings.uids, [{ containerID: 0, hostID: 65_536, size: 1_000 }]);
     assert.deepEqual(remapLabels(mappings), {
       "containerd.io/snapshot/uidmapping": "0:65536:1000",
-      "containerd.io/snapshot/gidmapping": "0:9:1000",
+      "containerd.io/snapshot/gidmapping": "0:9:500",
     });
   });
 

@@ -60,6 +60,6 @@ export function remapLabels({ uids, gids }: PodMappings): Readonly<Record<string
   if (!uid || !gid) return {};
   return {
     "containerd.io/snapshot/uidmapping": `0:${uid.hostID}:${uid.size}`,
-    "containerd.io/snapshot/gidmapping": `0:${gid.hostID}:${uid.size}`,
+    "containerd.io/snapshot/gidmapping": `0:${gid.hostID}:${gid.size}`,
   };
 }

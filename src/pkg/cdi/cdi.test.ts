@@ -198,6 +198,9 @@ suite("CDI edits", () => {
       injected({ deviceNodes: [{ path: "/dev/none" }] }),
       /failed to stat CDI host device "\/dev\/none"/,
     );
+    // Empty is not given.
+    const named = await injected({ deviceNodes: [{ path: "/dev/null", hostPath: "" }] });
+    assert.equal(named.linux?.devices?.[0]?.minor, 3);
     await assert.rejects(
       injected({ deviceNodes: [{ path: "/dev/null", type: "b" }] }),
       /host type mismatch \(b, c\)/,

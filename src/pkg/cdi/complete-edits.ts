@@ -21,7 +21,7 @@ export async function completeEdits(edits: ContainerEdits): Promise<CompleteEdit
 
 async function complete(node: CdiDeviceNode): Promise<CompleteNode> {
   const { type = "", major = 0, minor = 0 } = node;
-  const hostPath = node.hostPath ?? node.path;
+  const hostPath = node.hostPath || node.path;
   // FIFOs have no numbers.
   const isComplete = type !== "" && (major !== 0 || type === "p");
   const host = await hostDevice(hostPath, isComplete);

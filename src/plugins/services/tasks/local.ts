@@ -125,8 +125,19 @@ export class LocalTasks {
         return name === "namespace" ? task.namespace : undefined;
       }),
     );
-    const metrics = await Promise.all(chosen.map((task) => metricOf(ctx, task)));
+    const metrics = await Promise.all(chosen.map((task) => this.#metricOf(ctx, task)));
     return metrics.filter((metric) => metric !== undefined);
+  }
+
+  async #metricOf(ctx: Context, task: Task): Promise<TaskMetric | undefined> {
+    const timestamp = nowNanos();
+    try {
+      return { id: task.id, timestamp, data: await task.stats(this.#bounded(ctx)) };
+    } catch (error) {
+      ctx.throwIfEnded();
+      if (!isNotFound(error)) ctx.logger.error(`collecting metrics for ${task.id}`, { error });
+      return undefined;
+    }
   }
 }
 
@@ -154,16 +165,5 @@ async function stateOf(ctx: Context, task: Task, execId: string): Promise<Proces
       exitStatus: 0,
       exitedAt: undefined,
     };
-  }
-}
-
-async function metricOf(ctx: Context, task: Task): Promise<TaskMetric | undefined> {
-  const timestamp = nowNanos();
-  try {
-    return { id: task.id, timestamp, data: await task.stats(ctx) };
-  } catch (error) {
-    ctx.throwIfEnded();
-    if (!isNotFound(error)) ctx.logger.error(`collecting metrics for ${task.id}`, { error });
-    return undefined;
   }
 }

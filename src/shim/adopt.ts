@@ -1,8 +1,10 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { isErrno } from "#pkg/errors.ts";
 import { watchAdopted } from "./adopted-process.ts";
 import { Container } from "./container.ts";
+import { removeHalfWritten } from "./durable-file.ts";
 import { readExitRecord } from "./exit-record.ts";
 import type { Inheritance } from "./inherited-ends.ts";
 import { defaultOptions, parseOptions, type RuncOptions } from "./options.ts";
@@ -15,8 +17,10 @@ import type { Supervisor } from "./supervisor.ts";
 import type { TaskProcess } from "./task-process.ts";
 import { type ProcessRecord, readTaskRecord, type TaskRecord } from "./task-record.ts";
 
-/** For a runtime that does not come back: the other containers are not to wait for it. */
+/** For runtimes that do not come back, all together: the other containers are not to wait. */
 const rollBackTimeoutMs = 5_000;
+/** Of what could not be taken over: there may be descriptors, or memory, again by then. */
+const retryMs = 5_000;
 /** For what follows an end: its execs' are told first, and it is recorded. */
 const endedTimeoutMs = 2_000;
 
@@ -24,7 +28,8 @@ const endedTimeoutMs = 2_000;
  * Takes over what an earlier supervisor of the group has left: running containers with their execs,
  * ended ones with their exit, half-made ones to be rolled back.
  *
- * One bundle that cannot be understood is logged and left alone; the others go on.
+ * One that cannot be taken over is logged, withheld from clients and tried once more a little later;
+ * the others go on.
  */
 export async function adoptContainers(
   services: ShimServices,
@@ -32,22 +37,37 @@ export async function adoptContainers(
   from: { readonly stateDir: string; readonly inheritance: Inheritance },
 ): Promise<void> {
   const { stateDir, inheritance } = from;
+  const deadline = performance.now() + rollBackTimeoutMs;
+  const undoing: Promise<void>[] = [];
   for (const name of await bundlesIn(stateDir)) {
     const bundle = join(stateDir, name);
-    try {
+    const take = async (within: { deadline: number }): Promise<void> => {
       const record = await readTaskRecord(bundle);
-      if (record?.namespace !== services.namespace || record.group !== services.group) continue;
+      if (record?.namespace !== services.namespace || record.group !== services.group) return;
       const { phase } = record;
       if (phase === "creating") {
         const runtime = runtimeOf(services, bundle, record);
         const undone = rollBackCreation(services, bundle, record, runtime);
         supervisor.occupy(record.id, undone);
-        await settlesWithin(undone, rollBackTimeoutMs);
-      } else supervisor.add(await adopt(services, bundle, { ...record, phase }, inheritance));
+        undoing.push(undone);
+      } else {
+        const taken = { ...record, phase };
+        supervisor.add(await adopt(services, bundle, taken, { inheritance, ...within }));
+      }
+    };
+    try {
+      await take({ deadline });
     } catch (error) {
-      services.logger.error("failed to take over a task", { error, bundle });
+      services.logger.error("failed to take over a task, trying again", { error, bundle });
+      supervisor.withhold(name);
+      services.tasks.go(async () => {
+        await sleep(retryMs, undefined, { ref: false });
+        // Its bundle may be another's by now.
+        if (supervisor.isWithheld(name)) await take({ deadline: performance.now() });
+      });
     }
   }
+  await settlesWithin(Promise.allSettled(undoing), Math.max(0, deadline - performance.now()));
 }
 
 async function bundlesIn(stateDir: string): Promise<string[]> {
@@ -64,7 +84,7 @@ async function adopt(
   services: ShimServices,
   bundle: string,
   record: TaskRecord & { phase: "created" | "running" | "paused" },
-  inheritance: Inheritance,
+  how: { readonly inheritance: Inheritance; readonly deadline: number },
 ): Promise<Container> {
   const options = await readOptions(bundle);
   const container = new Container(services, {
@@ -79,7 +99,11 @@ async function adopt(
   });
   const { init } = record;
   if (init === undefined) throw new Error(`task.json of ${record.id} names no process`);
-  await rollBackExecs(services, bundle, record);
+  await removeHalfWritten(bundle);
+  await rollBackExecs(services, bundle, record, how.deadline);
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => container.undone());
+  const { inheritance } = how;
   container.takeOver(init, record.phase, record.oomKills);
   // Before anything that is seen here for the first time: it happened earlier.
   container.events.takeOver(record.owed ?? []);
@@ -108,6 +132,7 @@ async function adopt(
   if (await watchAdopted(services, container.init, init, exit)) {
     await settlesWithin(container.init.wait(services.ctx), endedTimeoutMs);
   }
+  undo.move();
   services.logger.info("took over a task", { id: record.id, pid: init.pid });
   return container;
 }

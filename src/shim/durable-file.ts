@@ -1,4 +1,4 @@
-import { open, rename, rm } from "node:fs/promises";
+import { open, readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 
 let serial = 0;
@@ -24,6 +24,12 @@ export async function writeDurably(path: string, content: string, mode = 0o600):
     throw error;
   }
   await syncDirectory(dirname(path));
+}
+
+/** Removes what writers that were killed have left beside the files of a directory. */
+export async function removeHalfWritten(directory: string): Promise<void> {
+  const names = (await readdir(directory)).filter((name) => /^\..+\.json\.\d+\.\d+$/.test(name));
+  for (const name of names) await rm(join(directory, name), { force: true });
 }
 
 async function syncDirectory(path: string): Promise<void> {

@@ -12,7 +12,8 @@ import type { ShimServices } from "./shim-services.ts";
 import { removeTaskRecord, type TaskRecord } from "./task-record.ts";
 
 const SIGKILL = 9;
-const endTimeoutMs = 5_000;
+/** For a runtime that does not go although it was killed. */
+export const endTimeoutMs = 5_000;
 const endPollMs = 20;
 
 /** Undoes a creation that a dead supervisor had begun. */
@@ -23,7 +24,7 @@ export async function rollBackCreation(
   runtime: RuntimeCli,
 ): Promise<void> {
   logger.warn("rolling back a creation that was cut short", { id: record.id });
-  await endRuntimeOf(sys, pidFileOf(bundle));
+  await endRuntimeOf(sys, pidFileOf(bundle), performance.now() + endTimeoutMs);
   await runtime.delete(record.id, "force");
   if (record.hasRootfs) await unmountBelow(sys, rootfsOf(bundle));
   await removeTaskRecord(bundle);
@@ -35,22 +36,25 @@ export async function rollBackCreation(
  * again.
  *
  * An addition that was not recorded is undone too: its caller has heard of no success.
+ *
+ * After `deadline` nothing is waited for: others wait to be taken over.
  */
 export async function rollBackExecs(
   { sys, logger }: ShimServices,
   bundle: string,
   record: TaskRecord,
+  deadline: number,
 ): Promise<void> {
   const started = new Set(record.execs.map(({ id }) => id));
   const added = new Set(record.added?.map(({ id }) => id));
   const names = await readdir(bundle);
   const execIds = new Set(names.map(execIdOfFile).filter((id) => id !== undefined));
-  for (const execId of execIds) {
+  const rollBack = async (execId: string): Promise<void> => {
     const files = execFiles(bundle, execId);
     const wasStarting = names.includes(basename(files.starting)) || !added.has(execId);
     if (!started.has(execId) && wasStarting) {
       logger.warn("rolling back an exec that was cut short", { id: record.id, exec: execId });
-      await endRuntimeOf(sys, files.pid);
+      await endRuntimeOf(sys, files.pid, deadline);
       const pid = Number(await readIfThere(files.pid));
       if (await isInside(pid, record.init?.pid ?? 0)) kill(sys, pid);
       await rm(files.pid, { force: true });
@@ -59,19 +63,23 @@ export async function rollBackExecs(
     await rm(files.log, { force: true });
     await rm(files.starting, { force: true });
     if (!added.has(execId)) await rm(files.process, { force: true });
-  }
+  };
+  await Promise.all([...execIds].map(rollBack));
 }
 
 /**
  * Ends a call of the runtime that outlived its supervisor: posix_spawn cannot tie its life to its
  * parent's. It is known by the pid file on its command line.
  */
-async function endRuntimeOf(sys: Pick<Syscalls, "kill">, pidFile: string): Promise<void> {
-  const deadline = performance.now() + endTimeoutMs;
+async function endRuntimeOf(
+  sys: Pick<Syscalls, "kill">,
+  pidFile: string,
+  deadline: number,
+): Promise<void> {
   for (;;) {
     const pids = pidsWithArgument(pidFile);
-    if (pids.length === 0 || performance.now() > deadline) return;
     for (const pid of pids) kill(sys, pid);
+    if (pids.length === 0 || performance.now() > deadline) return;
     await sleep(endPollMs);
   }
 }

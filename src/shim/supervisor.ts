@@ -24,6 +24,8 @@ export class Supervisor {
   readonly #containers = new Map<string, Container>();
   /** What is being made, or undone: settles when it is there, or nothing is left of it. */
   readonly #creating = new Map<string, Promise<unknown>>();
+  /** What could not be taken over: it may run. */
+  readonly #withheld = new Set<string>();
   readonly #reservations = new Map<string, NodeJS.Timeout>();
   #isShuttingDown = false;
   /** Somebody has said `Shutdown` while only a reservation stood against it. */
@@ -44,6 +46,7 @@ export class Supervisor {
     if (container !== undefined) return container;
     // Whoever hears that there is none cleans up, and would do it under a runtime at work.
     if (this.#creating.has(id)) throw unavailable(`container ${id} is being created`);
+    if (this.#withheld.has(id)) throw unavailable(`container ${id} could not be taken over`);
     throw notFound("container not created");
   }
 
@@ -62,13 +65,24 @@ export class Supervisor {
     if (this.#isShuttingDown) throw shuttingDown();
     if (this.#containers.has(id) || this.#creating.has(id)) throw alreadyExists(`task ${id}`);
     this.#isUnwanted = false;
+    this.#withheld.delete(id);
     const creation = this.#create(request);
     this.#creating.set(id, creation);
     return await creation;
   }
 
+  /** Of one that may be there nobody hears that it is not, and cleans up after it. */
+  withhold(id: string): void {
+    this.#withheld.add(id);
+  }
+
+  isWithheld(id: string): boolean {
+    return this.#withheld.has(id);
+  }
+
   /** Takes in a container that an earlier supervisor has made. */
   add(container: Container): void {
+    this.#withheld.delete(container.id);
     this.#containers.set(container.id, container);
   }
 
@@ -77,6 +91,7 @@ export class Supervisor {
    * left of it is being undone.
    */
   occupy(id: string, undone: Promise<void>): void {
+    this.#withheld.delete(id);
     this.#creating.set(id, undone);
     this.#services.tasks.go(async () => {
       try {

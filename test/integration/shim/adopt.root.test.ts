@@ -141,6 +141,60 @@ suite("a successor after SIGKILL", () => {
     await shim.remove("c2");
   });
 
+  roomTest("rolls back many creations at once", async (room) => {
+    const shim = await SupervisorFixture.start(room);
+    const { ctx } = shim;
+    const [stuck, slow] = [join(room.dir, "stuck"), join(room.dir, "slow")];
+    writeFileSync(stuck, "");
+    const hang = `*" create "*|*" delete "*) while [ -e ${stuck} ]; do sleep 0.1; done;;`;
+    writeFileSync(slow, `#!/bin/sh\ncase "$*" in\n${hang}\nesac\nexec runc "$@"\n`, {
+      mode: 0o755,
+    });
+    const bundles = ["c1", "c2", "c3"].map((id) => ({ id, bundle: makeBundle(room, id) }));
+    const creating = bundles.map((names) => {
+      return shim.task.create(ctx, { ...names, options: runcOptions({ binaryName: slow }) });
+    });
+    const lost = Promise.allSettled(creating);
+    await until(() =>
+      bundles.every(({ bundle }) => pidsWithArgument(`${bundle}/init.pid`).length > 0),
+    );
+    await shim.kill();
+    await lost;
+    const since = performance.now();
+    await shim.restart();
+    const tookMs = performance.now() - since;
+    rmSync(stuck);
+    assert.ok(tookMs < 10_000, `${tookMs} ms`);
+    await until(() => !bundles.some(({ bundle }) => existsSync(join(bundle, "task.json"))));
+  });
+
+  roomTest("says of none that it is gone because it could not be taken over", async (room) => {
+    const shim = await SupervisorFixture.start(room);
+    const { ctx } = shim;
+    const bundle = makeBundle(room, "c1");
+    const { pid } = await shim.task.create(ctx, { id: "c1", bundle, options });
+    await shim.task.start(ctx, { id: "c1" });
+    await shim.kill();
+    const [file, half] = [join(bundle, "task.json"), join(bundle, ".task.json.17.4")];
+    const record = readFileSync(file);
+    writeFileSync(file, "{");
+    writeFileSync(half, "{");
+    await shim.restart();
+    await assert.rejects(shim.task.state(ctx, { id: "c1" }), { code: "unavailable" });
+    await assert.rejects(shim.task.delete(ctx, { id: "c1" }), { code: "unavailable" });
+    writeFileSync(file, record);
+    const isThere = async (): Promise<boolean> => {
+      return shim.task.state(ctx, { id: "c1" }).then(
+        () => true,
+        () => false, // -- not yet
+      );
+    };
+    while (!(await isThere())) await new Promise((resolve) => setTimeout(resolve, 200));
+    assert.equal((await shim.task.state(ctx, { id: "c1" })).pid, pid);
+    assert.equal(existsSync(half), false);
+    await shim.remove("c1");
+  });
+
   roomTest("comes once: a second one finds the first, and no descriptors leak", async (room) => {
     const shim = await SupervisorFixture.start(room);
     const { ctx } = shim;

@@ -38,7 +38,10 @@ export interface Child {
   readonly exited: Promise<number>;
 }
 
-/** Starts the programs a supervisor needs and waits for them, each for a bounded time. */
+/**
+ * Starts the programs a supervisor needs and waits for them. What runs for longer than it may is
+ * killed, and waited for all the same: one that the kernel holds does not end before it lets go.
+ */
 export class Children implements CommandRunner {
   readonly #options: ChildrenOptions;
 

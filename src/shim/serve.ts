@@ -140,6 +140,8 @@ export async function serveGroup(options: ServeOptions): Promise<"taken" | "ende
   options.signal.addEventListener("abort", () => ended.resolve(), { once: true });
   options.onReady();
   await ended.promise;
+  // First: what ends from now on is the successor's to see.
+  reaper[Symbol.dispose]();
   release();
   socket.server.close();
   await Promise.all([publisher.flush(flushTimeoutMs), server.close({ timeoutMs: closeTimeoutMs })]);

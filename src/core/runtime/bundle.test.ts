@@ -136,6 +136,17 @@ test("listBundles() leaves out hidden names, and removeHidden() removes them", a
   assert.deepEqual(await readdir(join(roots.state, "a")), ["c1"]);
 });
 
+test("removeHidden() removes what it can beside one that stays mounted", async () => {
+  await using roots = await temporary();
+  for (const name of [".a", ".b", ".c"])
+    await mkdir(join(roots.state, "ns", name), { recursive: true });
+  const stuck = async (path: string): Promise<void> => {
+    if (path.endsWith(".b")) throw new Error("still mounted");
+  };
+  await assert.rejects(removeHidden(join(roots.state, "ns"), stuck), /still mounted/);
+  assert.deepEqual(await readdir(join(roots.state, "ns")), [".b"]);
+});
+
 test("removeOrphanWork() keeps the directories of tasks that live", async () => {
   await using roots = await temporary();
   await mkdir(join(roots.root, "ns", "alive"), { recursive: true });

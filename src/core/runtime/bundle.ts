@@ -112,14 +112,20 @@ export async function listBundles(
   return found;
 }
 
-/** Finishes removals of bundles that a crash cut short. */
+/** Finishes removals of bundles that a crash cut short; throws the first failure when all were tried. */
 export async function removeHidden(directory: string, unmount: Unmount): Promise<void> {
+  let first: { readonly error: unknown } | undefined;
   for (const entry of await readDirectory(directory)) {
     if (!entry.isDirectory() || !entry.name.startsWith(".")) continue;
     const path = join(directory, entry.name);
-    await unmount(path);
-    await removeTree(path);
+    try {
+      await unmount(path);
+      await removeTree(path);
+    } catch (error) {
+      first ??= { error };
+    }
   }
+  if (first) throw first.error; // -- as it was thrown
 }
 
 /** Work directories whose task is gone: after a reboot the root still has them. */

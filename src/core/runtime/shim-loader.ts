@@ -85,7 +85,10 @@ export async function loadShims(
   await Promise.all(
     [...namespaces].map(async (namespace) => {
       const inside = ctx.withNamespace(namespace).withLogger(ctx.logger.with({ namespace }));
-      await removeHidden(join(roots.state, namespace), unmount);
+      // The next start tries again; the containers beside it are found all the same.
+      await removeHidden(join(roots.state, namespace), unmount).catch((error: unknown) => {
+        inside.logger.warn("failed to finish a bundle's removal", { error });
+      });
       await eachLimited(bundles.get(namespace) ?? [], (bundle) =>
         load(inside, manager, place, bundle),
       );

@@ -206,7 +206,9 @@ async function bench(): Promise<Bench> {
         },
       },
       dial: dialShim,
-      unmount: async () => {},
+      unmount: async (path) => {
+        if (path.includes("stuck")) throw new Error(`${path} stays mounted`);
+      },
       mkfifo: (path) => {
         if (!existsSync(path)) execFileSync("mkfifo", [path]);
       },
@@ -664,6 +666,15 @@ test("loading sandboxes leaves alone the supervisors of tasks that are loaded la
   assert.deepEqual([b.shim.calls, existsSync(file)], [[], true]);
   await loadShims(Context.background(), b.manager, taskPlace(b.manager));
   assert.deepEqual([b.shim.calls, existsSync(file)], [["Shutdown"], false]);
+});
+
+test("loading goes on beside a removed bundle that stays mounted", async () => {
+  await using b = await bench();
+  await b.create();
+  await mkdir(join(b.bundles, ".stuck"), { recursive: true });
+  await b.restart();
+  const ids = b.manager.records.list().map(({ id }) => id);
+  assert.deepEqual([ids, (await readdir(b.bundles)).includes(".stuck")], [["c1"], true]);
 });
 
 test("loading removes a bundle whose making was cut short", async () => {

@@ -24,6 +24,8 @@ import { type ProcessRecord, recordProcess, type TaskRecord } from "./task-recor
 
 const SIGKILL = 9;
 const lastExitTimeoutMs = 10_000;
+/** Of an event that is the last of its container: a daemon that is away is not waited for. */
+const toldTimeoutMs = 1_000;
 
 export interface ContainerConfig {
   readonly id: string;
@@ -235,8 +237,10 @@ export class Container {
     this.init.apply({ type: "deleted" });
     const { exit } = this.init;
     const told = exit ?? { pid: 0, status: 0, at: 0n };
-    // Its record is gone: whoever finds none tells what there is to tell.
-    this.events.tellUnrecorded({ topic: "/tasks/delete", containerId: this.id, exit: told });
+    // Its record is gone: until somebody is answered, whoever finds none tells what there is to
+    // tell; and later nobody would. A daemon that is there has it in a moment.
+    const deleted = { topic: "/tasks/delete", containerId: this.id, exit: told } as const;
+    await settlesWithin(this.events.tellUnrecorded(deleted), toldTimeoutMs);
     return exit;
   }
 
@@ -366,7 +370,7 @@ export class Container {
     this.init.apply({ type: "exited", exit });
     this.init.io?.processExited();
     // A successor that finds the exit recorded tells it, whether it was told or not.
-    this.events.tellUnrecorded({
+    void this.events.tellUnrecorded({
       topic: "/tasks/exit",
       containerId: this.id,
       id: this.id,

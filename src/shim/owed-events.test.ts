@@ -59,16 +59,18 @@ suite("owed events", () => {
     const exit = { pid: 7, status: 3, at: 17n };
     const told = new Told();
     for (let n = 0; n < 2; n++) {
-      told.events.tellUnrecorded({ topic: "/tasks/exit", containerId: "c1", id: "c1", exit });
+      void told.events.tellUnrecorded({ topic: "/tasks/exit", containerId: "c1", id: "c1", exit });
     }
     const [first, second] = told.published.map(({ event }) => event);
     assert.equal(first?.at, 17n);
     assert.deepEqual(second, first);
   });
 
-  test("what a successor finds out by itself is told and not recorded", () => {
+  test("what a successor finds out by itself is told and not recorded", async () => {
     const told = new Told();
-    told.events.tellUnrecorded(paused);
+    const settled = told.events.tellUnrecorded(paused);
+    told.published[0]?.settle();
+    await settled;
     assert.deepEqual(told.topics, ["/tasks/paused"]);
     assert.deepEqual(told.events.records(), []);
   });

@@ -54,9 +54,14 @@ export class OwedEvents {
     this.#owed.delete(owed);
   }
 
-  /** For what a successor finds out, and tells, without this. */
-  tellUnrecorded(event: TaskEvent): void {
-    this.#hooks.publish(toOwed(event));
+  /**
+   * For what a successor finds out, and tells, without this. Resolves when the daemon has it, or
+   * never will.
+   */
+  tellUnrecorded(event: TaskEvent): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#hooks.publish(toOwed(event), resolve);
+    return promise;
   }
 
   tell(owed: OwedEvent): void {

@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { setTimeout as delay } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 import { fromBinary } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
@@ -55,6 +56,8 @@ export class SupervisorFixture {
   readonly room: Room;
   readonly dir: string;
   readonly events: SeenEvent[] = [];
+  /** How long each event takes to be received. */
+  eventDelayMs = 0;
   readonly stderr: string[] = [];
   task: Client<typeof Task>;
   pid: number;
@@ -82,12 +85,15 @@ export class SupervisorFixture {
    */
   static async start(room: Room, env: Record<string, string> = {}): Promise<SupervisorFixture> {
     mkdirSync(join(room.dir, "state"), { recursive: true });
-    const seen: { receive?: (topic: string, any: Any) => void } = {};
-    const eventServer = await serveEvents(room, (topic, any) => seen.receive?.(topic, any));
+    const seen: { receive?: Receive } = {};
+    const eventServer = await serveEvents(room, async (topic, any) => seen.receive?.(topic, any));
     room.resources.use(eventServer);
     const started = await startSupervisor(room, env);
     const fixture = new SupervisorFixture(room, { ...started, eventServer });
-    seen.receive = (topic, any) => fixture.#receive(topic, any);
+    seen.receive = async (topic, any) => {
+      if (fixture.eventDelayMs > 0) await delay(fixture.eventDelayMs);
+      fixture.#receive(topic, any);
+    };
     collect(started.child, fixture.stderr);
     room.resources.defer(() => fixture.#stop());
     return fixture;
@@ -162,7 +168,9 @@ export class SupervisorFixture {
   }
 
   async startEvents(): Promise<void> {
-    this.#eventServer = await serveEvents(this.room, (topic, any) => this.#receive(topic, any));
+    this.#eventServer = await serveEvents(this.room, async (topic, any) => {
+      this.#receive(topic, any);
+    });
   }
 
   #receive(topic: string, any: Any): void {
@@ -190,13 +198,12 @@ function collect(child: ChildProcess, lines: string[]): void {
   });
 }
 
-async function serveEvents(
-  room: Room,
-  receive: (topic: string, any: Any) => void,
-): Promise<TtrpcServer> {
+type Receive = (topic: string, any: Any) => Promise<void>;
+
+async function serveEvents(room: Room, receive: Receive): Promise<TtrpcServer> {
   const service = serve(Events, {
     forward: async (_ctx, { envelope }) => {
-      if (envelope?.event) receive(envelope.topic, envelope.event);
+      if (envelope?.event) await receive(envelope.topic, envelope.event);
       return {};
     },
   });

@@ -103,4 +103,25 @@ suite("a supervisor that cannot record", { concurrency: false }, () => {
     }
     await shim.remove("c1");
   });
+
+  roomTest("answers a deletion when the daemon has been told of it", async (room) => {
+    const shim = await SupervisorFixture.start(room);
+    const { ctx } = shim;
+    await shim.task.create(ctx, { id: "c1", bundle: makeBundle(room, "c1"), options });
+    await shim.task.start(ctx, { id: "c1" });
+    await shim.task.kill(ctx, { id: "c1", signal: 9 });
+    await shim.task.wait(ctx, { id: "c1" });
+    await shim.waitForEvent(({ topic }) => topic === "/tasks/exit");
+    shim.eventDelayMs = 200;
+    await shim.task.delete(ctx, { id: "c1" });
+    const life = ["/tasks/create", "/tasks/start", "/tasks/exit c1", "/tasks/delete"];
+    assert.deepEqual(shim.topics("c1"), life);
+    // One that does not come is not waited for.
+    await shim.task.create(ctx, { id: "c2", bundle: makeBundle(room, "c2"), options });
+    shim.eventDelayMs = 4_000;
+    const since = performance.now();
+    await shim.task.delete(ctx, { id: "c2" });
+    assert.ok(performance.now() - since < 4_000);
+    shim.eventDelayMs = 0;
+  });
 });

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { appendFile, readFile, stat } from "node:fs/promises";
 import { configFile, launchDaemon } from "#test/integration/daemon/launch.ts";
 import { startDaemon } from "#test/support/daemon.ts";
+import { until } from "#test/support/processes.ts";
 import { roomTest } from "#test/support/room.ts";
 
 const mode = async (path: string): Promise<number> => (await stat(path)).mode & 0o7777;
@@ -40,6 +41,8 @@ roomTest("ctr finds version, identity and plugins; both survive a restart", asyn
 
 roomTest("folders and sockets have upstream's modes", async (room) => {
   const daemon = await startDaemon(room);
+  // It may accept calls on one socket before it has made the other.
+  await until("it has booted", async () => /successfully booted/.test(await daemon.log()));
   assert.deepEqual([await mode(daemon.root), await mode(daemon.state)], [0o700, 0o711]);
   for (const path of [daemon.address, `${daemon.address}.ttrpc`]) {
     assert.equal(await mode(path), 0o660);

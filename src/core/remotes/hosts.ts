@@ -120,10 +120,7 @@ function planHost(
   const given = options.defaultTls ?? defaultTls;
   // On this machine nobody stands between, unless whoever configured an authority wants it held.
   const skipVerify = config?.skipVerify ?? (isLocal && !config?.caFiles ? true : given.skipVerify);
-  // A reference may name what is none: a port above all ports, five numbers with dots.
-  if (!URL.canParse(`${rest.scheme}://${rest.host}`)) {
-    throw invalidArgument(`registry host ${JSON.stringify(rest.host)} is no host`);
-  }
+  assertHost(rest);
   const { port } = splitHostPort(rest.host);
   const fallsBack = rest.scheme === "http" && hasTls && port !== "80";
   return {
@@ -138,6 +135,12 @@ function planHost(
     dialTimeoutMs: config?.dialTimeoutMs,
     fallsBack,
   };
+}
+
+/** A reference may name what is none: a port above all ports, five numbers with dots. */
+function assertHost({ scheme, host }: { readonly scheme: string; readonly host: string }): void {
+  if (URL.canParse(`${scheme}://${host}`)) return;
+  throw invalidArgument(`registry host ${JSON.stringify(host)} is no host`);
 }
 
 /** `isLocal`: it is this machine, of which nothing is known: TLS is tried and not verified. */
@@ -157,13 +160,14 @@ function defaultServer(
   return { scheme, host: namespace, path, isLocal: port !== "80" };
 }
 
-/** Opens nothing yet: connections are made by the first request. */
+/** Opens nothing yet: connections are made by the first request. Throws `invalid-argument` for what is no host. */
 export async function openHost(
   transports: ClientSource,
   credentials: CredentialSource,
   planned: PlannedHost,
 ): Promise<RegistryHost> {
   const { scheme, host, path, capabilities, headers, tls, dialTimeoutMs, fallsBack } = planned;
+  assertHost(planned);
   const direct = await transports.client({ tls, dialTimeoutMs });
   const client = fallsBack ? withHttpFallback(direct) : direct;
   const foreignClient =

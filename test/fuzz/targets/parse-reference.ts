@@ -88,6 +88,8 @@ export const target = fuzzTarget({
     }
     await assertContained(parsed);
     const again = formatReference(parsed);
+    // What follows a host alone reads as part of it, as upstream.
+    if (parsed.repository === "" && parsed.object !== "") return;
     // What was decoded once is not meant to be a second time.
     if (!/[%?#]/.test(again) && !again.includes("://")) {
       assert.deepEqual(parseReference(again), parsed);

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
 import { Limit } from "#pkg/limit.ts";
 import { Context } from "#pkg/context.ts";
 
@@ -34,4 +35,25 @@ test("who gives up leaves the queue, and what it was given goes to the next", as
   await assert.rejects(lost, { code: "canceled" });
   (await next)[Symbol.dispose]();
   (await limit.acquire(ctx))[Symbol.dispose]();
+});
+
+test("without a context whoever waits has its turn, and what is released twice is released once", async () => {
+  const limit = new Limit(2);
+  const held = new Map<string, Disposable>();
+  const enter = async (name: string): Promise<void> => {
+    held.set(name, await limit.acquire());
+  };
+  for (const name of ["a", "b", "c", "d"]) void enter(name);
+  await turn();
+  assert.deepEqual([...held.keys()], ["a", "b"]);
+  const [a, b] = [held.get("a"), held.get("b")];
+  a?.[Symbol.dispose]();
+  a?.[Symbol.dispose]();
+  await turn();
+  assert.deepEqual([...held.keys()], ["a", "b", "c"]);
+  for (const one of [b, held.get("c")]) one?.[Symbol.dispose]();
+  await turn();
+  assert.deepEqual([...held.keys()], ["a", "b", "c", "d"]);
+  await enter("e");
+  assert.equal(held.size, 5);
 });

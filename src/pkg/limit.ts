@@ -10,16 +10,16 @@ export class Limit {
     this.#free = max;
   }
 
-  /** Holds one until it is disposed. Rejects when `ctx` ends before there is one. */
-  async acquire(ctx: Context): Promise<Disposable> {
-    ctx.throwIfEnded();
+  /** Holds one until it is disposed; twice is once. Rejects when `ctx` ends before there is one. */
+  async acquire(ctx?: Context): Promise<Disposable> {
+    ctx?.throwIfEnded();
     if (this.#free > 0) {
       this.#free -= 1;
     } else {
       const { promise, resolve } = Promise.withResolvers<void>();
       this.#waiting.add(resolve);
       try {
-        await settledOrAborted(promise, ctx);
+        await (ctx ? settledOrAborted(promise, ctx) : promise);
       } catch (error) {
         // Its turn may have come in the same moment.
         if (!this.#waiting.delete(resolve)) this.#release();

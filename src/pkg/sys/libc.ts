@@ -1,6 +1,6 @@
 import koffi from "koffi";
 
-import { Semaphore } from "#pkg/semaphore.ts";
+import { Limit } from "#pkg/limit.ts";
 import { errnoName, SyscallError } from "#pkg/sys/errno.ts";
 import type { Path } from "#pkg/sys/syscall.ts";
 
@@ -27,7 +27,7 @@ const nativeTypes: Readonly<Record<NativeType, string>> = {
 // The symbols of the process itself: Node has the C library in it, whatever that library's file is
 // called.
 const libc = koffi.load(null);
-const threads = new Semaphore(2);
+const threads = new Limit(2);
 
 /**
  * A function of the C library. Variadic ones may be bound with fixed arguments: both ABIs on Linux

@@ -59,7 +59,11 @@ export async function mountedBelow(
 }
 
 export async function isMountPoint(path: string): Promise<boolean> {
-  return (await mountedBelow(path)).includes((await resolveMountPoint(path)) ?? "");
+  const resolved = await resolveMountPoint(path);
+  return (
+    resolved !== undefined &&
+    mountPointsBelow(await readOwnMountInfo(), resolved).includes(resolved)
+  );
 }
 
 /**

@@ -14,7 +14,7 @@ import {
   withoutVolatile,
 } from "#core/mount/options.ts";
 import { mountOverlay, overlayDataMax } from "#core/mount/overlay.ts";
-import { tempMountPrefix } from "#core/mount/temp-mounts.ts";
+import { tempMountPrefix, undoTempMounts } from "#core/mount/temp-mounts.ts";
 import type { Context } from "#pkg/context.ts";
 import { invalidArgument, isErrno, notImplemented, wrap } from "#pkg/errors.ts";
 import type { BlockingPool } from "#pkg/sys/blocking.ts";
@@ -42,6 +42,12 @@ export class Mounter {
   readonly #tempDir: string;
   readonly #blocking: MounterOptions["blocking"];
   readonly #run: MounterOptions["run"];
+
+  /** One that alone makes mounts in its `tempDir`: what a killed process left there is undone first. */
+  static async open(ctx: Context, options: MounterOptions): Promise<Mounter> {
+    await undoTempMounts(ctx, options.sys, options.tempDir);
+    return new Mounter(options);
+  }
 
   constructor({ sys, tempDir, blocking, run }: MounterOptions) {
     this.#sys = sys;

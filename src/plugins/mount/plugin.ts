@@ -8,7 +8,6 @@ import { mkdir } from "#core/mount/manager/mkdir.ts";
 import { mkfs } from "#core/mount/manager/mkfs.ts";
 import { mountPrograms } from "#core/mount/mount-program.ts";
 import { Mounter } from "#core/mount/mounter.ts";
-import { undoTempMounts } from "#core/mount/temp-mounts.ts";
 import { SpawnedPrograms } from "#core/runtime/spawned-programs.ts";
 import { definePlugin } from "#pkg/plugin/plugin.ts";
 import { all, one } from "#pkg/plugin/requirement.ts";
@@ -26,7 +25,6 @@ export function mountManager(host: Pick<RuntimeHost, "sys" | "spawn" | "reaper" 
       const { sys } = host;
       const targets = join(stateDir, "t");
       await makeDirectory(targets, { recursive: true, mode: 0o700 });
-      await undoTempMounts(ctx, sys, stateDir);
       // Snapshots are below the daemon's root: these are where transforms may make things.
       const roots = new AllowedRoots(sys, [targets, dirname(rootDir)]);
       const blocking = resources.use(new BlockingPool({ sys }));
@@ -34,7 +32,7 @@ export function mountManager(host: Pick<RuntimeHost, "sys" | "spawn" | "reaper" 
       const manager = await LocalMountManager.open({
         ctx,
         targets,
-        mounter: new Mounter({ sys, tempDir: stateDir, blocking, run }),
+        mounter: await Mounter.open(ctx, { sys, tempDir: stateDir, blocking, run }),
         // Of no plugin: upstream lists none.
         handlers: new Map([["loop", new LoopbackHandler(sys)], ...needs.handlers]),
         transforms: new Map([

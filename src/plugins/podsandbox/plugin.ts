@@ -1,7 +1,6 @@
 import { mkdir } from "node:fs/promises";
 import type { UnpackTarget } from "#core/unpack/unpack.ts";
 import { Mounter } from "#core/mount/mounter.ts";
-import { undoTempMounts } from "#core/mount/temp-mounts.ts";
 import { bundleUnmount } from "#core/runtime/bundle-mounts.ts";
 import { assertKind } from "#cri/config.ts";
 import { PodSandboxController } from "#cri/podsandbox/controller.ts";
@@ -51,7 +50,6 @@ export function podSandboxController({ sys }: Pick<RuntimeHost, "sys">) {
       assertKind(runtimeConfig, "runtime");
       const { namespaces, containers, sandboxes, snapshotters, content, images } = metadata;
       await mkdir(stateDir, { recursive: true, mode: 0o700 });
-      await undoTempMounts(ctx, sys, stateDir);
       const blocking = resources.use(new BlockingPool({ sys }));
       const unpackTarget = (snapshotter: string): UnpackTarget | undefined => {
         const platform = formatPlatform(hostPlatform());
@@ -77,7 +75,7 @@ export function podSandboxController({ sys }: Pick<RuntimeHost, "sys">) {
         },
         runtime: needs.tasks,
         files: new SandboxFiles({ roots: runtimeConfig.roots, sys, unmount: bundleUnmount(sys) }),
-        mounter: new Mounter({ sys, tempDir: stateDir, blocking }),
+        mounter: await Mounter.open(ctx, { sys, tempDir: stateDir, blocking }),
         sys,
         host: sandboxHost(),
         runtimeConfig,

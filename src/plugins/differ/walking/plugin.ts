@@ -2,7 +2,6 @@ import { mkdir } from "node:fs/promises";
 import type { ProcessorHost } from "#core/diff/processor-chain.ts";
 import type { StreamProcessor } from "#core/diff/stream-processors.ts";
 import { Mounter } from "#core/mount/mounter.ts";
-import { undoTempMounts } from "#core/mount/temp-mounts.ts";
 import { isInUserNamespace } from "#core/mount/user-namespace.ts";
 import type { SharedTreeWorkers } from "#pkg/archive/shared-tree-workers.ts";
 import { definePlugin } from "#pkg/plugin/plugin.ts";
@@ -25,10 +24,9 @@ export function walking(
     async init({ ctx, needs, platforms, resources, stateDir }) {
       platforms.push(hostPlatform());
       await mkdir(stateDir, { recursive: true, mode: 0o700 });
-      await undoTempMounts(ctx, linux, stateDir);
       return new WalkingDiffer({
         content: needs.metadata.content,
-        mounter: new Mounter({
+        mounter: await Mounter.open(ctx, {
           sys: linux,
           tempDir: stateDir,
           blocking: resources.use(new BlockingPool({ sys: linux })),

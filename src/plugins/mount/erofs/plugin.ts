@@ -1,6 +1,5 @@
 import * as v from "valibot";
 import { Mounter } from "#core/mount/mounter.ts";
-import { undoTempMounts } from "#core/mount/temp-mounts.ts";
 import { pluginConfig } from "#pkg/plugin/config.ts";
 import { definePlugin } from "#pkg/plugin/plugin.ts";
 import { BlockingPool } from "#pkg/sys/blocking.ts";
@@ -17,9 +16,8 @@ export function erofsMounts({ sys }: Pick<RuntimeHost, "sys">) {
     config: pluginConfig(v.object({}), {}),
     async init({ ctx, platforms, resources, stateDir }) {
       platforms.push(hostPlatform());
-      await undoTempMounts(ctx, sys, stateDir);
       const blocking = resources.use(new BlockingPool({ sys }));
-      return new ErofsHandler(sys, new Mounter({ sys, tempDir: stateDir, blocking }));
+      return new ErofsHandler(sys, await Mounter.open(ctx, { sys, tempDir: stateDir, blocking }));
     },
   });
 }

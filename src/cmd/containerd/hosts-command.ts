@@ -1,13 +1,10 @@
-import { builtins } from "#cmd/containerd/builtins.ts";
-import { criRegistryOf, readConfiguration } from "#cmd/containerd/daemon.ts";
+import { commandHost } from "#cmd/containerd/command-host.ts";
+import { criRegistryOf } from "#cmd/containerd/daemon.ts";
 import type { Flags } from "#cmd/containerd/flags.ts";
-import { Host } from "#cmd/containerd/host.ts";
 import { rootsOf } from "#core/remotes/hosts.ts";
 import { type ExplainedHost, explainHosts } from "#core/remotes/hosts-explain.ts";
 import { proxyFromEnvironment } from "#core/remotes/proxy-environment.ts";
 import { Context } from "#pkg/context.ts";
-import { formatText } from "#pkg/log-format.ts";
-import { descriptorWriter, LogWriter } from "#pkg/log-writer.ts";
 import { overlay } from "#pkg/plugin/table.ts";
 import { transferConfig, transferRules } from "#plugins/transfer/plugin.ts";
 
@@ -21,10 +18,8 @@ export async function explanation(
   ref: string,
   { flags, hostDir }: { readonly flags: Flags; readonly hostDir: string | undefined },
 ): Promise<string> {
-  const write = descriptorWriter(process.stderr.fd);
-  const log = new LogWriter({ level: "warning", format: formatText, write });
-  const host = new Host({ env: process.env, revision: "", log, logSink() {} });
-  const config = await readConfiguration({ flags, log }, builtins(host));
+  const { host, log, configuration } = commandHost(flags, "warning");
+  const config = await configuration();
   const section = overlay(transferConfig.defaults, config.plugins[transferUri] ?? {});
   const settings = transferConfig.decode(section, () => {});
   const { roots, cri, credentials } = transferRules(host, settings, criRegistryOf(config));

@@ -1,23 +1,19 @@
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import { builtins } from "#cmd/containerd/builtins.ts";
+import { BackendSizes } from "#cmd/containerd/backend-sizes.ts";
+import { commandHost } from "#cmd/containerd/command-host.ts";
 import type { Config } from "#cmd/containerd/config/config.ts";
-import { readConfiguration } from "#cmd/containerd/daemon.ts";
 import type { Flags } from "#cmd/containerd/flags.ts";
-import { Host } from "#cmd/containerd/host.ts";
 import { type Holding, holdingsOf } from "#core/metadata/holdings.ts";
 import { findKept, type Keeper, keepersOf, type Kept } from "#core/metadata/keepers.ts";
 import { notFound } from "#pkg/errors.ts";
-import { formatText } from "#pkg/log-format.ts";
-import { descriptorWriter, LogWriter } from "#pkg/log-writer.ts";
 import { ReadSnapshot } from "#pkg/sqlite/read-snapshot.ts";
-import { BackendSizes } from "#cmd/containerd/backend-sizes.ts";
 
 // Both read the database beside the daemon that has it open, or without one.
 
 /** `system df`: what is stored, what of it nothing keeps, and what that takes on the disk. */
 export async function usageText(flags: Flags): Promise<string> {
-  const config = await configurationOf(flags);
+  const config = await commandHost(flags, "error").configuration();
   using db = await openDatabase(config);
   const sizes = new BackendSizes(config);
   const rows: string[][] = [["NAMESPACE", "KIND", "COUNT", "SIZE", "NOT KEPT", "SIZE"]];
@@ -32,18 +28,11 @@ export async function usageText(flags: Flags): Promise<string> {
 
 /** `system why`: every root that keeps what goes by this name, and by which way. Throws `not-found`. */
 export async function whyText(name: string, flags: Flags): Promise<string> {
-  using db = await openDatabase(await configurationOf(flags));
+  using db = await openDatabase(await commandHost(flags, "error").configuration());
   const found = findKept(db, name);
   if (found.length === 0) throw notFound(`${JSON.stringify(name)}: nothing of that name is stored`);
   const nowMs = Date.now();
   return found.map((kept) => explained(kept, keepersOf(db, kept, nowMs))).join("\n");
-}
-
-async function configurationOf(flags: Flags): Promise<Config> {
-  const write = descriptorWriter(process.stderr.fd);
-  const log = new LogWriter({ level: "error", format: formatText, write });
-  const plugins = builtins(new Host({ env: process.env, revision: "", log, logSink() {} }));
-  return readConfiguration({ flags, log }, plugins);
 }
 
 async function openDatabase({ root }: Config): Promise<ReadSnapshot> {
